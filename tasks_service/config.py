@@ -1,0 +1,216 @@
+"""Settings: one TOML file and `TASKS_*` environment variables become one frozen object.
+
+What lives here: every setting with its default and the line that describes it (config.example.toml is generated from
+this module), and loading with errors that name the nearest right key. What does not: anything that acts on a setting.
+Called by app.py and cli/. Precedence: environment, then secret files (`TASKS_..._FILE`), then the TOML file, then
+defaults.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and no unknown key passes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServiceSettings(Section):
+    """What concerns every process."""
+
+    public_url: str = Field("http://127.0.0.1:8080", description="Base of the links the service hands out.")
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Signs cursors and local download links. Unset: made once and kept in state_directory/secret.key; "
+        "set it when processes on several hosts must agree.",
+    )
+    state_directory: Path = Field(Path("var"), description="Where the service keeps what it makes for itself.")
+    executor: Literal["table"] = Field("table", description="What wakes workers: table (they poll the run table).")
+    log_format: Literal["console", "json"] = Field("console", description="Log lines for people, or one JSON object each.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+
+
+class WebSettings(Section):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    workers: int = Field(1, ge=1, le=64, description="gunicorn worker processes.")
+    threads: int = Field(8, ge=1, le=256, description="Threads of each gunicorn worker.")
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest request body; more is answered 413.")
+    graceful_timeout_seconds: int = Field(20, ge=1, description="How long a stopping server finishes its requests.")
+
+
+class DatabaseSettings(Section):
+    """Where tasks and runs are kept."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///var/tasks.db"),
+        description="sqlite:///PATH, or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
+    )
+    pool_size: int = Field(10, ge=1, description="Connections each process keeps (PostgreSQL).")
+
+
+class FilesSettings(Section):
+    """Documents in files, read by DuckDB."""
+
+    directory: Path = Field(
+        Path("var/documents"),
+        description="One folder an index, named as its `source`, of .parquet, .jsonl, .ndjson or .csv files.",
+    )
+    memory_limit: str = Field("128MB", description="DuckDB's memory limit in each process.")
+    threads: int = Field(2, ge=1, description="DuckDB's threads in each process.")
+
+
+class ElasticsearchSettings(Section):
+    """Documents in Elasticsearch 8 or 9."""
+
+    urls: list[str] = Field(["http://127.0.0.1:9200"], min_length=1, description="Nodes of one cluster.")
+    api_key: SecretStr | None = Field(None, description="API key (base64 of id:key), read access to the indices.")
+    username: str | None = Field(None, description="User for basic authentication, with password.")
+    password: SecretStr | None = Field(None, description="Password of username.")
+    ca_certs: Path | None = Field(None, description="Certificate authority of the cluster.")
+    request_timeout_seconds: float = Field(60, gt=0, description="Longest wait for one page.")
+    keep_alive_seconds: int = Field(300, ge=30, le=86400, description="How long a point-in-time lives between pages.")
+    page_bytes: int = Field(8 * 1024 * 1024, ge=64 * 1024, description="Wanted size of a page; its rows adapt to it.")
+    slices: int = Field(4, ge=1, le=64, description="Slices read in parallel by one export.")
+    refresh: bool = Field(True, description="Refresh an index before its snapshot, where the user is permitted to.")
+
+
+class SourceSettings(Section):
+    """Where documents are read."""
+
+    kind: Literal["files", "elasticsearch"] = Field("files", description="files (DuckDB) or elasticsearch.")
+    catalog_seconds: float = Field(30, ge=0, description="How long a catalogue is believed before it is read again.")
+
+
+class LocalSettings(Section):
+    """Results in a local directory."""
+
+    directory: Path = Field(Path("var/exports"), description="Where files are kept.")
+
+
+class GcsSettings(Section):
+    """Results in Google Cloud Storage."""
+
+    bucket: str | None = Field(None, description="Bucket of the results.")
+    credentials_file: Path | None = Field(
+        None, description="Service-account key. Unset: the machine's own identity, and links signed by signBlob."
+    )
+    signing_account: str | None = Field(
+        None, description="Service account that signs links by signBlob; unset: the machine's own."
+    )
+    endpoint: str | None = Field(None, description="Another API endpoint than Google's (a private endpoint, a test).")
+    chunk_bytes: int = Field(4 * 1024 * 1024, multiple_of=256 * 1024, ge=256 * 1024, description="Upload chunk.")
+    timeout_seconds: float = Field(60, gt=0, description="Longest wait for one call.")
+
+
+class StorageSettings(Section):
+    """Where results are written."""
+
+    kind: Literal["local", "gcs"] = Field("local", description="local (a directory) or gcs.")
+    prefix: str = Field("exports", pattern=r"^[a-z0-9][a-z0-9/_-]*$", description="Start of every object name.")
+    link_seconds: int = Field(3600, ge=1, le=43200, description="Lifetime of a download link (signBlob's keys: 12 h at most).")
+    retention_days: int = Field(30, ge=1, le=3650, description="How long a file is kept unless its task says otherwise.")
+
+
+class SchedulerSettings(Section):
+    """The clock."""
+
+    poll_interval_seconds: float = Field(1.0, gt=0, le=60, description="How often other processes' changes are seen.")
+    batch: int = Field(500, ge=1, le=10000, description="Due tasks claimed in one transaction.")
+    catch_up_days: int = Field(7, ge=1, description="How far back `misfire: run_all` goes.")
+    catch_up_runs: int = Field(100, ge=1, description="How many missed occurrences `misfire: run_all` runs at most.")
+
+
+class WorkerSettings(Section):
+    """Workers and their leases."""
+
+    processes: int = Field(1, ge=1, le=256, description="Worker processes `serve` starts.")
+    poll_interval_seconds: float = Field(0.5, gt=0, le=60, description="How often an idle worker looks for a run.")
+    lease_seconds: float = Field(60, gt=0, description="How long a claim holds without a heartbeat.")
+    heartbeat_seconds: float = Field(10, gt=0, description="How often a claim is renewed.")
+    stall_timeout_seconds: float = Field(600, gt=0, description="An attempt without progress for so long is ended.")
+    grace_seconds: float = Field(25, ge=0, description="How long a stopping worker finishes its run before handing it back.")
+    buffer_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024, description="Encoded bytes waiting for the upload.")
+    max_attempts: int = Field(5, ge=1, description="Attempts of a run that fails for a transient reason.")
+    max_claims: int = Field(20, ge=1, description="Claims after which a run that ends its workers is given up.")
+    retry_base_seconds: float = Field(5, gt=0, description="First retry's longest delay; doubled for each further one.")
+    retry_cap_seconds: float = Field(300, gt=0, description="Longest delay before a retry.")
+
+    @model_validator(mode="after")
+    def _beats_fit_the_lease(self) -> WorkerSettings:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+
+class LimitSettings(Section):
+    """What one chain may have at once."""
+
+    running_per_chain: int = Field(10, ge=1, description="Runs of one chain going at a time; the others queue.")
+    queued_per_chain: int = Field(1000, ge=1, description="Queued runs of one chain; above, new ones are answered 429.")
+
+
+class IndexSettings(Section):
+    """An export index: what a task's `export_index` may name."""
+
+    file_prefix: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$", description="Start of its file names.")
+    source: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Index, alias or folder the documents are read from."
+    )
+    chain_field: str = Field("chain_id", description="Field that holds the chain; every export is filtered by it.")
+    columns: list[str] = Field([], description="Columns of a CSV unless the task names its own; empty: every field.")
+    types: dict[str, Literal["keyword", "text", "date"]] = Field(
+        {}, description="Types of text columns of document files, where the file cannot tell."
+    )
+
+
+def _default_indices() -> dict[str, IndexSettings]:
+    prefixes = {
+        "transactions": "Transaction",
+        "users": "User",
+        "vouchers": "Voucher",
+        "wallet-ledger": "Wallet",
+        "products": "Product",
+        "product-variants": "ProductVariant",
+    }
+    return {name: IndexSettings.model_validate({"file_prefix": prefix, "source": name}) for name, prefix in prefixes.items()}
+
+
+class Settings(Section):
+    """Every setting of the service."""
+
+    service: ServiceSettings = ServiceSettings.model_validate({})
+    web: WebSettings = WebSettings.model_validate({})
+    database: DatabaseSettings = DatabaseSettings.model_validate({})
+    source: SourceSettings = SourceSettings.model_validate({})
+    files: FilesSettings = FilesSettings.model_validate({})
+    elasticsearch: ElasticsearchSettings = ElasticsearchSettings.model_validate({})
+    storage: StorageSettings = StorageSettings.model_validate({})
+    local: LocalSettings = LocalSettings.model_validate({})
+    gcs: GcsSettings = GcsSettings.model_validate({})
+    scheduler: SchedulerSettings = SchedulerSettings.model_validate({})
+    worker: WorkerSettings = WorkerSettings.model_validate({})
+    limits: LimitSettings = LimitSettings.model_validate({})
+    indices: dict[Name, IndexSettings] = Field(default_factory=_default_indices)
+
+    @field_validator("indices")
+    @classmethod
+    def _some_index(cls, indices: dict[str, IndexSettings]) -> dict[str, IndexSettings]:
+        if not indices:
+            raise ValueError("at least one index must be configured, e.g. [indices.products]")
+        return indices
+
+    @model_validator(mode="after")
+    def _bucket_for_gcs(self) -> Settings:
+        if self.storage.kind == "gcs" and not self.gcs.bucket:
+            raise ValueError("gcs.bucket must be set where storage.kind is gcs")
+        return self

@@ -1,0 +1,231 @@
+"""The tables. Rows only: no query, no rule. Every other module of database/ works on these; nobody else does.
+
+Instants are stored by `Instant`: timestamptz in PostgreSQL, integer microseconds since 1970 in SQLite, so that they
+compare as instants on both. They are aware datetimes in UTC everywhere in Python.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, ForeignKey, Index, Integer, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlmodel import Field, SQLModel
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant in UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Use timestamptz on PostgreSQL, a 64-bit integer elsewhere."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 -- by dialect
+        """Refuse naive datetimes: they would be read as another instant."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant must carry its offset")
+        return value if dialect.name == "postgresql" else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 -- by dialect
+        """Return UTC on both."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if dialect.name == "postgresql" else _EPOCH + value * _MICROSECOND
+
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+# SQLite numbers rows by itself only where the key is INTEGER.
+Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _instant(*, nullable: bool = True, index: bool = False) -> Any:  # noqa: ANN401 -- SQLModel's Field is untyped
+    return Field(default=None, sa_column=Column(Instant(), nullable=nullable, index=index))
+
+
+class Client(SQLModel, table=True):
+    """An integration of a chain, or an operator (`chain` null)."""
+
+    __tablename__: ClassVar[Any] = "client"
+    id: str = Field(primary_key=True)
+    name: str = Field(unique=True)
+    chain: int | None = Field(default=None, sa_type=BigInteger, index=True)
+    scopes: list[str] = Field(sa_column=Column(Json, nullable=False))
+    created_at: datetime = _instant(nullable=False)
+    removed_at: datetime | None = _instant()
+
+
+class Token(SQLModel, table=True):
+    """A key of a client. Only the SHA-256 (hex) of the secret is kept."""
+
+    __tablename__: ClassVar[Any] = "token"
+    id: str = Field(primary_key=True)
+    client_id: str = Field(foreign_key="client.id", index=True)
+    secret_sha256: str
+    created_at: datetime = _instant(nullable=False)
+    expires_at: datetime | None = _instant()
+    last_used_at: datetime | None = _instant()
+    revoked_at: datetime | None = _instant()
+
+
+class Task(SQLModel, table=True):
+    """A stored definition: target + trigger, and where its schedule stands.
+
+    `target` and `trigger` are the normalised documents of the HTTP contract (schemas.py), the segment inside the trigger.
+    `state` (READY | INPROGRESS | DONE | ERROR), `state_reason`, `last_run_at` and `result_run_id` follow the latest run and
+    change only in the transaction that changes the run. `version` counts edits, `revision` counts everything shown.
+    """
+
+    __tablename__: ClassVar[Any] = "task"
+    __table_args__ = (
+        Index("task_due", "next_run_at", "id", postgresql_where=text("next_run_at IS NOT NULL"), sqlite_where=text("next_run_at IS NOT NULL")),
+        Index("task_of_chain", "chain", "id"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    chain: int = Field(sa_type=BigInteger)
+    client_id: str = Field(foreign_key="client.id")
+    desc: str | None = None
+    target: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
+    trigger: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
+    export_index: str = Field(index=True)
+    version: int = 1
+    revision: int = 1
+    state: str = Field(default="READY", index=True)
+    state_reason: str | None = None
+    last_run_at: datetime | None = _instant()
+    last_run_id: int | None = Field(default=None, sa_type=BigInteger)
+    result_run_id: int | None = Field(default=None, sa_type=BigInteger)
+    next_run_at: datetime | None = _instant()
+    paused_at: datetime | None = _instant()
+    paused_note: str | None = None
+    created_at: datetime = _instant(nullable=False)
+    modified_at: datetime = _instant(nullable=False)
+    deleted_at: datetime | None = _instant()
+
+
+class Run(SQLModel, table=True):
+    """One carrying-out of a task, its lease while it goes, and its artifact once it is published.
+
+    `state`: queued | running | done | failed | cancelled. `kind`: schedule | manual | backfill | retry.
+    `definition` is the task's target and trigger as they were when the run was made: an edit changes only what comes later.
+    `lease_token` grows with every claim; every write of a worker names it. `serial` runs wait for the task's other runs.
+    """
+
+    __tablename__: ClassVar[Any] = "run"
+    __table_args__ = (
+        Index(
+            "run_once_per_occurrence",
+            "task_id",
+            "occurrence",
+            unique=True,
+            postgresql_where=text("kind = 'schedule'"),
+            sqlite_where=text("kind = 'schedule'"),
+        ),
+        Index("run_of_task", "task_id", "id"),
+        Index("run_waiting", "state", "available_at", "id"),
+        Index("run_of_chain", "chain", "state"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    task_id: int = Field(sa_column=Column(Id, ForeignKey("task.id"), nullable=False))
+    chain: int = Field(sa_type=BigInteger)
+    kind: str
+    occurrence: datetime = _instant(nullable=False)
+    repeats_run_id: int | None = Field(default=None, sa_type=BigInteger)
+    task_version: int
+    definition: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
+    serial: bool = True
+    state: str = "queued"
+    reason: str | None = None
+    detail: str | None = None
+    created_at: datetime = _instant(nullable=False)
+    available_at: datetime = _instant(nullable=False)
+    started_at: datetime | None = _instant()
+    finished_at: datetime | None = _instant()
+    claims: int = 0
+    attempts: int = 0
+    lease_owner: str | None = None
+    lease_until: datetime | None = _instant()
+    lease_token: int = 0
+    cancel_requested_at: datetime | None = _instant()
+    rows: int = Field(default=0, sa_type=BigInteger)
+    total: int | None = Field(default=None, sa_type=BigInteger)
+    bytes_written: int = Field(default=0, sa_type=BigInteger)
+    progress_at: datetime | None = _instant()
+    query: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
+    artifact: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
+    expires_at: datetime | None = _instant(index=True)
+    file_deleted_at: datetime | None = _instant()
+
+
+class Attempt(SQLModel, table=True):
+    """One try of a run by one worker. `outcome` is null while it goes.
+
+    `outcome`: published | failed | retried | interrupted | cancelled | abandoned (its lease lapsed). `object_name` is where
+    it writes, known before the first byte, so that the sweeper finds what a killed worker left; `swept_at` says it looked.
+    """
+
+    __tablename__: ClassVar[Any] = "attempt"
+    __table_args__ = (Index("attempt_of_run", "run_id", "number", unique=True),)
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    run_id: int = Field(sa_column=Column(Id, ForeignKey("run.id"), nullable=False))
+    number: int
+    worker: str
+    lease_token: int
+    object_name: str | None = None
+    started_at: datetime = _instant(nullable=False)
+    ended_at: datetime | None = _instant()
+    outcome: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    swept_at: datetime | None = _instant()
+
+
+class Event(SQLModel, table=True):
+    """What happened to a task or a run, append-only; the API shows them as logs."""
+
+    __tablename__: ClassVar[Any] = "event"
+    __table_args__ = (Index("event_of_task", "task_id", "id"), Index("event_of_run", "run_id", "id"))
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    task_id: int = Field(sa_column=Column(Id, ForeignKey("task.id"), nullable=False))
+    run_id: int | None = Field(default=None, sa_type=BigInteger)
+    time: datetime = _instant(nullable=False)
+    level: str
+    event: str
+    message: str
+
+
+class Skip(SQLModel, table=True):
+    """Occurrences that were not run, and why: from the first to the last of them, `count` in all."""
+
+    __tablename__: ClassVar[Any] = "skip"
+    __table_args__ = (Index("skip_once", "task_id", "first_occurrence", unique=True),)
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    task_id: int = Field(sa_column=Column(Id, ForeignKey("task.id"), nullable=False))
+    first_occurrence: datetime = _instant(nullable=False)
+    last_occurrence: datetime = _instant(nullable=False)
+    count: int
+    reason: str
+    recorded_at: datetime = _instant(nullable=False)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """The first answer to a request that carried an Idempotency-Key."""
+
+    __tablename__: ClassVar[Any] = "idempotency_key"
+    client_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    task_id: int = Field(sa_type=BigInteger)
+    answer: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
+    created_at: datetime = _instant(nullable=False, index=True)

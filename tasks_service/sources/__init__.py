@@ -1,0 +1,78 @@
+"""The port of sources: where documents are read. Adapters: elasticsearch.py and files.py.
+
+What lives here is the contract and nothing else. export.py opens a snapshot, reads it in partitions and closes it;
+the API asks for catalogues and previews. The conformance suite in tests/contract runs over every adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from segments import Catalog, Tree
+
+from tasks_service.config import IndexSettings
+
+Documents = list[bytes]
+"""A page: raw JSON documents, one object each, as the source holds them (they may contain line breaks)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A preview: the exact count, the first documents, and the compiled query as a JSON value."""
+
+    count: int
+    documents: list[dict[str, Any]]
+    query: dict[str, Any]
+
+
+class Snapshot(Protocol):
+    """A frozen view of the documents of one chain that match one tree.
+
+    `total` is exact and belongs to the same frozen view that the partitions read. `query` is the compiled query as a
+    JSON value, for the record; `catalog` is the catalogue the view was opened with.
+    """
+
+    total: int
+    taken_at: datetime
+    query: dict[str, Any]
+    catalog: Catalog
+
+    def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
+        """Divide the view into about `wanted` iterators of pages, each to be read by one thread of its own.
+
+        Together they give every document exactly once. A page that may be short for any reason but the end raises
+        SourceUnavailableError or SnapshotLostError; an iterator never just ends early.
+        """
+        ...
+
+
+class Source(Protocol):
+    """A place documents are read from. Safe to share between threads; connects lazily."""
+
+    def catalog(self, index: IndexSettings) -> Catalog:
+        """Return the fields of an index. Raises SourceError (no such index) or SourceUnavailableError."""
+        ...
+
+    def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> AbstractContextManager[Snapshot]:
+        """Open a snapshot of the chain's documents that match; the chain filter is AND-ed here, outside the tree.
+
+        With a limit at most that many documents are in the view (and in `total`). The context manager's end releases
+        whatever the snapshot pins. Raises SourceError, SourceUnavailableError.
+        """
+        ...
+
+    def sample(self, index: IndexSettings, tree: Tree, *, chain: int, rows: int) -> Sample:
+        """Count the chain's matching documents exactly and return the first `rows` of them."""
+        ...
+
+    def check(self) -> None:
+        """Answer quickly if the source can be used; raise SourceUnavailableError or SourceError otherwise."""
+        ...
+
+    def close(self) -> None:
+        """Release connections. The source is not used afterwards."""
+        ...

@@ -1,0 +1,173 @@
+"""A real Elasticsearch for the tests, from the distribution its makers publish for integration tests.
+
+That distribution has no JDK, no painless and no ``GET /`` (405): readiness is ``_cluster/health``, the version
+is in ``_nodes``. By hand: ``python -m tests.servers.elasticsearch [--version 9.1.0] [--port 9200]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.keeper import Running, Server, run_by_hand
+from tests.servers.parts import UnavailableError, cached, run
+from tests.servers.processes import end, give, start, wait_until
+
+GROUP = "org.elasticsearch.distribution.integ-test-zip"
+COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+BOOT_SECONDS = 240.0
+SETTINGS = """\
+cluster.name: tests
+node.name: one
+discovery.type: single-node
+network.host: 127.0.0.1
+http.port: {port}
+transport.port: 0
+path.data: {data}
+path.logs: {logs}
+node.portsfile: true
+xpack.security.enabled: false
+cluster.routing.allocation.disk.threshold_enabled: false
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Elasticsearch(Server):
+    """One node of one version.
+
+    Attributes:
+        version: of the distribution.
+        javas: the first and last major version of Java it runs on.
+        heap: of the JVM, as ``-Xmx`` takes it.
+        port: 0 for any free one.
+    """
+
+    version: str = "8.19.16"
+    javas: tuple[int, int] = (17, 23)
+    heap: str = "1g"
+    port: int = 0
+
+    @property
+    def name(self) -> str:
+        """The server's name in the run directory."""
+        return f"elasticsearch-{self.version}"
+
+    def prepare(self) -> None:
+        """Fetch the distribution and find a Java."""
+        java_home(*self.javas)
+        _archive(self.version)
+
+    def start(self, directory: Path) -> Running:
+        """Unpack (the node must own its tree, and a cache below a closed home cannot be entered), boot, wait."""
+        java = java_home(*self.javas)
+        home = _unpack(_archive(self.version), directory)
+        data, logs, temporary = directory / "data", directory / "logs", directory / "tmp"
+        for path in (data, logs, temporary):
+            path.mkdir()
+        settings = SETTINGS.format(port=self.port, data=data, logs=logs)
+        (home / "config" / "elasticsearch.yml").write_text(settings)
+        heap = f"-Xms{self.heap}\n-Xmx{self.heap}\n"
+        (home / "config" / "jvm.options.d" / "heap.options").write_text(heap)
+        give(directory)
+        log = directory / "output.log"
+        process = start(
+            [str(home / "bin" / "elasticsearch")],
+            log=log,
+            cwd=home,
+            environment={"ES_JAVA_HOME": str(java), "ES_TMPDIR": str(temporary), "HOME": str(temporary)},
+            as_nobody=True,
+        )
+        ports = logs / "http.ports"
+        wait_until(lambda: _ready(ports), process, log=log, seconds=BOOT_SECONDS)
+        return Running({"url": _url(ports)}, process.poll, lambda: end(process))
+
+
+SERVER_8 = Elasticsearch()
+SERVER_9 = Elasticsearch(version="9.1.0", javas=(21, 25), heap="512m")
+
+
+def java_home(lowest: int, highest: int) -> Path:
+    """The home of a Java of a major version in the range: from the environment, PATH, or the usual places.
+
+    Raises:
+        UnavailableError: none was found.
+    """
+    homes = [Path(os.environ[name]) for name in ("ES_JAVA_HOME", "JAVA_HOME") if os.environ.get(name)]
+    found = shutil.which("java")
+    if found:
+        homes.append(Path(found).resolve().parent.parent)
+    homes += sorted(Path("/usr/lib/jvm").glob("*"))
+    homes += sorted(Path("/Library/Java/JavaVirtualMachines").glob("*/Contents/Home"))
+    for home in homes:
+        if lowest <= _java_major(home) <= highest:
+            return home
+    raise UnavailableError(f"Elasticsearch needs a Java {lowest} to {highest}; set ES_JAVA_HOME to the home of one")
+
+
+def _java_major(home: Path) -> int:
+    release = home / "release"
+    if not release.is_file() or not (home / "bin" / "java").exists():
+        return 0
+    match = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def _archive(version: str) -> Path:
+    name = f"elasticsearch-{version}.zip"
+
+    def fetch(directory: Path) -> Path:
+        run(
+            ["mvn", "-B", "-q", COPY, f"-Dartifact={GROUP}:elasticsearch:{version}:zip", f"-DoutputDirectory={directory}"],
+            what=f"Elasticsearch {version}",
+        )
+        return directory / name
+
+    return cached(name, fetch)
+
+
+def _unpack(archive: Path, directory: Path) -> Path:
+    """Unpack with the mode bits, which ``zipfile`` alone leaves out."""
+    with zipfile.ZipFile(archive) as packed:
+        for member in packed.infolist():
+            path = Path(packed.extract(member, directory))
+            mode = member.external_attr >> 16
+            if mode and not member.is_dir():
+                path.chmod(mode & 0o777)
+    return directory / archive.stem
+
+
+def _url(ports: Path) -> str:
+    first = next(line for line in ports.read_text().splitlines() if line.startswith("127."))
+    return f"http://{first}"
+
+
+def _ready(ports: Path) -> bool:
+    if not ports.exists():
+        return False
+    try:
+        with urllib.request.urlopen(f"{_url(ports)}/_cluster/health?wait_for_status=yellow&timeout=5s", timeout=10) as answer:  # noqa: S310 -- loopback
+            return answer.status == 200
+    except (urllib.error.URLError, OSError, StopIteration):
+        return False
+
+
+def main() -> None:
+    """Run one in the foreground until interrupted."""
+    parser = argparse.ArgumentParser(description="Run a real Elasticsearch on loopback until interrupted.")
+    parser.add_argument("--version", default=SERVER_8.version)
+    parser.add_argument("--port", type=int, default=9200)
+    parser.add_argument("--heap", default="1g")
+    chosen = parser.parse_args()
+    javas = SERVER_8.javas if chosen.version.startswith("8.") else SERVER_9.javas
+    run_by_hand(Elasticsearch(version=chosen.version, javas=javas, heap=chosen.heap, port=chosen.port))
+
+
+if __name__ == "__main__":
+    main()
