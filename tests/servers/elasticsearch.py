@@ -1,7 +1,7 @@
 """A real Elasticsearch for the tests, from the distribution its makers publish for integration tests.
 
-That distribution has no JDK, no painless and no ``GET /`` (405): readiness is ``_cluster/health``, the version
-is in ``_nodes``. By hand: ``python -m tests.servers.elasticsearch [--version 9.1.0] [--port 9200]``.
+That distribution has no JDK, no painless and no ``GET /`` (405): readiness is ``_cluster/health``, the
+version is in ``_nodes``. By hand: ``python -m tests.servers.elasticsearch [--version 9.1.0] [--port 9200]``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Elasticsearch(Server):
         _archive(self.version)
 
     def start(self, directory: Path) -> Running:
-        """Unpack (the node must own its tree, and a cache below a closed home cannot be entered), boot, wait."""
+        """Unpack (the node must own its tree; a cache below a closed home cannot be entered), boot, wait."""
         java = java_home(*self.javas)
         home = _unpack(_archive(self.version), directory)
         data, logs, temporary = directory / "data", directory / "logs", directory / "tmp"
@@ -108,7 +108,9 @@ def java_home(lowest: int, highest: int) -> Path:
     for home in homes:
         if lowest <= _java_major(home) <= highest:
             return home
-    raise UnavailableError(f"Elasticsearch needs a Java {lowest} to {highest}; set ES_JAVA_HOME to the home of one")
+    raise UnavailableError(
+        f"Elasticsearch needs a Java {lowest} to {highest}; set ES_JAVA_HOME to the home of one"
+    )
 
 
 def _java_major(home: Path) -> int:
@@ -124,7 +126,14 @@ def _archive(version: str) -> Path:
 
     def fetch(directory: Path) -> Path:
         run(
-            ["mvn", "-B", "-q", COPY, f"-Dartifact={GROUP}:elasticsearch:{version}:zip", f"-DoutputDirectory={directory}"],
+            [
+                "mvn",
+                "-B",
+                "-q",
+                COPY,
+                f"-Dartifact={GROUP}:elasticsearch:{version}:zip",
+                f"-DoutputDirectory={directory}",
+            ],
             what=f"Elasticsearch {version}",
         )
         return directory / name
@@ -152,7 +161,8 @@ def _ready(ports: Path) -> bool:
     if not ports.exists():
         return False
     try:
-        with urllib.request.urlopen(f"{_url(ports)}/_cluster/health?wait_for_status=yellow&timeout=5s", timeout=10) as answer:  # noqa: S310 -- loopback
+        health = f"{_url(ports)}/_cluster/health?wait_for_status=yellow&timeout=5s"
+        with urllib.request.urlopen(health, timeout=10) as answer:  # noqa: S310 -- loopback
             return answer.status == 200
     except (urllib.error.URLError, OSError, StopIteration):
         return False

@@ -46,12 +46,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def cached(name: str, fetch: Callable[[Path], Path]) -> Path:
-    """The cached file of that name; ``fetch(directory)`` makes it, in a directory of its own, if it is absent."""
+    """The cached file of that name; where it is absent, ``fetch(directory)`` makes it in a new directory."""
     cache = cache_directory()
     wanted = cache / name
     if wanted.exists():
         return wanted
     with locked(cache / f"{name}.lock"):
+        for abandoned in cache.glob(f".{name}.*"):  # of a fetch that was killed: the lock is ours now
+            shutil.rmtree(abandoned, ignore_errors=True)
         if not wanted.exists():
             temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=cache))
             try:
@@ -79,4 +81,6 @@ def run(command: list[str], *, what: str, environment: dict[str, str] | None = N
         check=False,
     )
     if done.returncode != 0:
-        raise UnavailableError(f"{what} could not be had ({command[0]} ended {done.returncode}): {done.stdout[-1500:]}")
+        raise UnavailableError(
+            f"{what} could not be had ({command[0]} ended {done.returncode}): {done.stdout[-1500:]}"
+        )

@@ -1,4 +1,4 @@
-"""Processes of the test servers: an unprivileged identity, death with their parent, an orderly end, free ports."""
+"""Processes of the test servers: an unprivileged identity, death with their parent, an orderly end, ports."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 def _die_with_parent(how: signal.Signals) -> Callable[[], None] | None:
-    """What a child runs before exec so that it gets a signal when the thread that started it ends (Linux only)."""
+    """What a child runs before exec to get a signal when the thread that started it ends (Linux only)."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +66,7 @@ def start(
     as_nobody: bool = False,
     orphaned: signal.Signals = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
-    """Start a server in a session of its own, its output in ``log``, ``orphaned`` sent to it if we are killed."""
+    """Start a server in its own session, output to ``log``, ``orphaned`` sent to it if we are killed."""
     identity = unprivileged() if as_nobody else None
     uid, gid = identity or (None, None)
     with log.open("ab") as output:
@@ -100,7 +100,9 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) 
             process.stdin.close()
 
 
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, log: Path, seconds: float) -> None:
+def wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], *, log: Path, seconds: float
+) -> None:
     """Return once ``ready()`` is true.
 
     Raises:
@@ -108,13 +110,20 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, l
     """
     deadline = time.monotonic() + seconds
     pause = Event()
-    while not ready():
-        if process.poll() is not None:
-            raise StartError(f"{process.args!r} ended with {process.returncode}: {tail(log)}")
-        if time.monotonic() > deadline:
-            end(process, signal.SIGKILL)
-            raise StartError(f"{process.args!r} was not ready after {seconds:.0f} s: {tail(log)}")
-        pause.wait(0.1)
+    problem = ""
+    try:
+        while not problem and not ready():
+            if process.poll() is not None:
+                problem = f"ended with {process.returncode}"
+            elif time.monotonic() > deadline:
+                problem = f"was not ready after {seconds:.0f} s"
+            pause.wait(0.1)
+    except BaseException:
+        end(process, signal.SIGKILL)
+        raise
+    if problem:
+        end(process, signal.SIGKILL)
+        raise StartError(f"{process.args!r} {problem}: {tail(log)}")
 
 
 def tail(log: Path, characters: int = 3000) -> str:

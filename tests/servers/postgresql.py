@@ -1,0 +1,149 @@
+"""A throw-away PostgreSQL cluster for the tests: ``initdb`` in a temporary directory, loopback, no fsync.
+
+Its time zone is deliberately not UTC, so that a query that leans on the server's zone is found out.
+By hand: ``python -m tests.servers.postgresql``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.keeper import Running, Server, run_by_hand
+from tests.servers.parts import UnavailableError, run, under_ci
+from tests.servers.processes import StartError, end, free_port, give, start, tail, unprivileged, wait_until
+
+USER = "tasks"
+BOOT_SECONDS = 60.0
+PORT_TRIES = 5
+SETTINGS = """\
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 300
+shared_buffers = '64MB'
+timezone = 'Asia/Kathmandu'
+log_timezone = 'UTC'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgreSQL(Server):
+    """A cluster of whatever PostgreSQL the machine has."""
+
+    @property
+    def name(self) -> str:
+        """The server's name in the run directory."""
+        return "postgresql"
+
+    def prepare(self) -> None:
+        """Find the binaries; on a fresh machine of the CI, as root, install Debian's."""
+        try:
+            _binaries()
+        except UnavailableError:
+            if not (under_ci() and os.getuid() == 0 and shutil.which("apt-get")):
+                raise
+            quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+            run(["apt-get", "-q", "update"], what="the list of packages", environment=quiet)
+            run(["apt-get", "-qy", "install", "postgresql"], what="PostgreSQL", environment=quiet)
+            _binaries()
+
+    def start(self, directory: Path) -> Running:
+        """Make a cluster and start it on a free port."""
+        binaries = _binaries()
+        data, log = directory / "data", directory / "output.log"
+        data.mkdir()
+        give(directory)
+        _initdb(binaries, data)
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write(SETTINGS)
+        for left in reversed(range(PORT_TRIES)):
+            port = free_port()
+            process = start(
+                [str(binaries / "postgres"), "-D", str(data), "-p", str(port)],
+                log=log,
+                cwd=directory,
+                as_nobody=True,
+                orphaned=signal.SIGQUIT,
+            )
+            try:
+                wait_until(lambda port=port: _answers(port), process, log=log, seconds=BOOT_SECONDS)
+            except StartError:
+                if left and "could not bind" in tail(log):
+                    continue
+                raise
+            return Running({"port": port, "user": USER}, process.poll, lambda: end(process, signal.SIGINT))  # noqa: B023 -- bound by the return
+        raise StartError("no free port")
+
+
+SERVER = PostgreSQL()
+
+
+def _binaries() -> Path:
+    """The directory that has both ``initdb`` and ``postgres``; the newest version where there are several."""
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else []
+    debian = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()]
+    places += sorted(debian, key=lambda path: -int(path.parent.name))
+    for place in places:
+        if (place / "initdb").exists() and (place / "postgres").exists():
+            return place
+    raise UnavailableError("PostgreSQL needs initdb and postgres, in PATH or below /usr/lib/postgresql")
+
+
+def _initdb(binaries: Path, data: Path) -> None:
+    uid, gid = unprivileged() or (None, None)
+    done = subprocess.run(
+        [
+            str(binaries / "initdb"),
+            f"--pgdata={data}",
+            f"--username={USER}",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ],
+        cwd=data,
+        user=uid,
+        group=gid,
+        extra_groups=None if uid is None else [],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StartError(f"initdb ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
+
+
+def _answers(port: int) -> bool:
+    import psycopg
+
+    try:
+        with psycopg.connect(
+            host="127.0.0.1", port=port, user=USER, dbname="postgres", connect_timeout=5
+        ) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def create_database(port: int, name: str) -> str:
+    """Create an empty database; returns its SQLAlchemy URL."""
+    import psycopg
+
+    with psycopg.connect(
+        host="127.0.0.1", port=port, user=USER, dbname="postgres", autocommit=True
+    ) as connection:
+        connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+    return f"postgresql+psycopg://{USER}@127.0.0.1:{port}/{name}"
+
+
+if __name__ == "__main__":
+    run_by_hand(SERVER)
