@@ -1,0 +1,241 @@
+"""A worker: claim a run, carry it out under its lease, classify how it ended, record that.
+
+What an export is stands in export.py; what a claim is stands in database/claims.py. This module decides what an ending
+means: published, tried again later (with full jitter), failed for good, handed back, or nothing at all because another
+worker owns the run by now. Called by cli/ (the worker process) and by tests.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlmodel import Session
+
+from tasks_service import sweeper
+from tasks_service.app import Services
+from tasks_service.config import WorkerSettings
+from tasks_service.database import claims, clients, tasks
+from tasks_service.database.claims import Claim
+from tasks_service.errors import (
+    Cancelled,
+    ConfigurationError,
+    Interrupted,
+    LeaseLost,
+    NotFoundError,
+    ServiceError,
+)
+from tasks_service.export import Exported, ExportOrder, run_export
+from tasks_service.filenames import file_name
+from tasks_service.lease import Drain, Lease
+
+log = structlog.stdlib.get_logger(__name__)
+
+_SWEEP_SECONDS = 60.0
+
+
+class AuthorityLostError(ServiceError):
+    """The client this task belongs to may no longer export; its schedule is paused."""
+
+    code = "authority_lost"
+    http_status = 403
+
+
+class Worker:
+    """Carries out one run after another until it is told to stop."""
+
+    def __init__(self, services: Services, *, name: str | None = None) -> None:
+        self._services = services
+        self._settings: WorkerSettings = services.settings.worker
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._drain = Drain()
+        self._swept_at = float("-inf")
+        self.last_tick = time.monotonic()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; then finish the run in hand, or hand it back once the grace is over."""
+        watcher = threading.Thread(target=self._watch, args=(stop,), name="worker-drain", daemon=True)
+        watcher.start()
+        log.info("worker.started", worker=self.name)
+        while not stop.is_set():
+            self.last_tick = time.monotonic()
+            try:
+                worked = self.work_once()
+                self._sweep_now_and_then()
+            except ServiceError as error:
+                # The database did not answer, for longer than retrying() tries; a worker outlives that.
+                log.warning("worker.unavailable", code=error.code, detail=error.detail)
+                worked = False
+            if not worked:
+                self._services.executor.wait(self._settings.poll_interval_seconds)
+        log.info("worker.stopped", worker=self.name)
+
+    def work_once(self) -> bool:
+        """Claim one run and carry it out; False if there was none to claim."""
+        claim = self._claim()
+        if claim is None:
+            return False
+        with structlog.contextvars.bound_contextvars(
+            run_id=claim.run_id, task_id=claim.task_id, chain=claim.chain, attempt=claim.attempt_number
+        ):
+            self._attempt(claim)
+        return True
+
+    def _watch(self, stop: threading.Event) -> None:
+        stop.wait()
+        self._drain.since = time.monotonic()
+        self._services.executor.stop()
+
+    def _claim(self) -> Claim | None:
+        def claim(session: Session) -> Claim | None:
+            return claims.claim_run(
+                session,
+                now=self._services.database.now(session),
+                owner=self.name,
+                lease_seconds=self._settings.lease_seconds,
+                running_per_chain=self._services.settings.limits.running_per_chain,
+                max_claims=self._settings.max_claims,
+            )
+
+        return self._services.database.retrying(claim)
+
+    def _attempt(self, claim: Claim) -> None:
+        """Carry out one attempt and record its end; every ending is one of these lines."""
+        log.info("run.started", worker=self.name, kind=claim.kind, occurrence=claim.occurrence.isoformat())
+        started = time.monotonic()
+        try:
+            with Lease(self._services.database, claim, self._settings, self._drain) as lease:
+                self._check_authority(claim)
+                order = self._order(claim)
+                self._record(lambda s, _: claims.name_object(s, claim, order.object_name))
+                exported = run_export(order, self._services.source, self._services.storage, lease.report)
+                self._publish(claim, order, exported)
+        except LeaseLost:
+            log.warning("run.lease_lost")
+        except Cancelled:
+            self._record(lambda s, now: claims.cancelled(s, claim, now=now))
+            log.info("run.cancelled")
+        except Interrupted:
+            self._record(lambda s, now: claims.hand_back(s, claim, now=now))
+            log.info("run.handed_back")
+        except ServiceError as error:
+            self._fail(claim, error)
+        except Exception:
+            log.exception("run.unexpected_error")
+            self._fail(claim, _UnexpectedError())
+        else:
+            log.info("run.finished", seconds=round(time.monotonic() - started, 3))
+
+    def _check_authority(self, claim: Claim) -> None:
+        """Ask again whether the task's client may export: much may have changed since the task was stored."""
+
+        def check(session: Session) -> str | None:
+            reason = clients.standing(session, claim.client_id)
+            if reason is not None and (task := tasks.get_task(session, claim.task_id, chain=None)) is not None:
+                tasks.pause_task(session, task, now=self._services.database.now(session), note=reason)
+            return reason
+
+        reason = self._services.database.retrying(check)
+        if reason is not None:
+            raise AuthorityLostError(f"The schedule is paused: {reason}.")
+
+    def _order(self, claim: Claim) -> ExportOrder:
+        """Turn the run's own copy of its task into one attempt's work."""
+        settings = self._services.settings
+        target: dict[str, Any] = claim.definition["target"]
+        trigger: dict[str, Any] = claim.definition["trigger"]
+        index = settings.indices.get(target["export_index"])
+        if index is None:
+            raise IndexGoneError(f"The export index {target['export_index']} is no longer configured.")
+        name = file_name(
+            index,
+            claim.task_id,
+            trigger,
+            claim.occurrence,
+            target["export_format"],
+            target.get("compression") or "none",
+        )
+        folder = f"{settings.storage.prefix}/{claim.chain}/{claim.task_id}/{claim.run_id}"
+        return ExportOrder(
+            chain=claim.chain,
+            index=index,
+            target=target,
+            segment=trigger.get("segment"),
+            zone=trigger.get("timezone") or "UTC",
+            now=claim.occurrence,
+            # The lease token grows with every claim: no other attempt can share this name.
+            object_name=f"{folder}/{claim.attempt_number}-{claim.lease_token}/{name}",
+            file_name=name,
+            readers=settings.elasticsearch.slices if settings.source.kind == "elasticsearch" else settings.files.threads,
+            buffer_bytes=self._settings.buffer_bytes,
+        )
+
+    def _publish(self, claim: Claim, order: ExportOrder, exported: Exported) -> None:
+        """Make the object *the* file of the run, by compare-and-set; delete it where the run is another's by now."""
+        days = order.target.get("retention_days") or self._services.settings.storage.retention_days
+
+        def publish(session: Session, now: datetime) -> bool:
+            return claims.publish(
+                session,
+                claim,
+                now=now,
+                artifact=exported.artifact,
+                expires_at=now + timedelta(days=days),
+                query=exported.query,
+            )
+
+        if self._record(publish):
+            return
+        if exported.stored is not None:
+            self._services.storage.delete(exported.stored.name, generation=exported.stored.generation)
+        raise LeaseLost
+
+    def _fail(self, claim: Claim, error: ServiceError) -> None:
+        """Record a failure: another attempt later where that can help, the end of the run where it cannot."""
+        failures = claim.attempts + 1
+        again = error.retryable and failures < self._settings.max_attempts
+        delay = retry_delay(failures, self._settings, random.random)
+
+        def fail(session: Session, now: datetime) -> bool:
+            retry_at = now + delay if again else None
+            return claims.fail(session, claim, now=now, code=error.code, detail=error.detail, retry_at=retry_at)
+
+        recorded = self._record(fail)
+        log.warning("run.failed", code=error.code, detail=error.detail, retry=again, recorded=recorded)
+
+    def _record(self, write: Callable[[Session, datetime], bool]) -> bool:
+        """Write one fact about the claim, fenced by its token; False where it is another's run by now."""
+        database = self._services.database
+        return database.retrying(lambda session: write(session, database.now(session)))
+
+    def _sweep_now_and_then(self) -> None:
+        if time.monotonic() - self._swept_at < _SWEEP_SECONDS:
+            return
+        self._swept_at = time.monotonic()
+        sweeper.sweep(self._services.database, self._services.storage)
+
+
+class IndexGoneError(ConfigurationError, NotFoundError):
+    """The export index is no longer configured."""
+
+    code = "index_gone"
+
+
+class _UnexpectedError(ServiceError):
+    """Something unexpected happened in the service; its log has the details."""
+
+    # Unknown is not known to be permanent: the ceiling on attempts bounds the harm of trying again.
+    retryable = True
+
+
+def retry_delay(failures: int, settings: WorkerSettings, uniform: Callable[[], float]) -> timedelta:
+    """Return the delay before the next attempt: full jitter under an exponential ceiling, capped."""
+    ceiling = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2.0 ** min(failures - 1, 30))
+    return timedelta(seconds=uniform() * ceiling)
