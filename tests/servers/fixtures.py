@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from tests.servers import keeper, postgresql
+from tests.servers.gcs import Gcs, serving
 from tests.servers.parts import UnavailableError, under_ci
 
 SERVERS = {
     "elasticsearch_url": "tests.servers.elasticsearch:SERVER_8",
     "elasticsearch9_url": "tests.servers.elasticsearch:SERVER_9",
     "postgresql_database": "tests.servers.postgresql:SERVER",
+    "gcs_front": "tests.servers.gcs:SERVER",
 }
 SOCKET_FOLDERS = {"contract", "integration", "acceptance", "chaos"}
 MAYBE_FOLDERS = {"property", "docs", "servers"}  # sockets only for tests that ask for a server
@@ -96,3 +98,24 @@ def postgresql_database() -> Callable[[], str]:
 def postgresql_url(postgresql_database: Callable[[], str]) -> Iterator[str]:
     """A new, empty PostgreSQL database for one test."""
     return postgresql_database()
+
+
+@pytest.fixture(scope="session")
+def gcs_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
+    """The storage for fixtures of wider scope; who uses it clears its faults and its clock."""
+    from google.auth.credentials import CredentialsWithRegionalAccessBoundary
+
+    upstream = str(_attach("gcs_front")["upstream"])
+    # google-auth asks Google itself, in a thread, where an account may be used; no setting stops it.
+    lookup = "_is_regional_access_boundary_lookup_required"
+    with pytest.MonkeyPatch.context() as patch, serving(upstream, tmp_path_factory.mktemp("gcs")) as front:
+        patch.setattr(CredentialsWithRegionalAccessBoundary, lookup, lambda _: False)
+        yield front
+
+
+@pytest.fixture
+def gcs(gcs_front: Gcs) -> Iterator[Gcs]:
+    """A Google Cloud Storage that really checks; no faults, and the real time, at the start of a test."""
+    yield gcs_front
+    gcs_front.faults.clear()
+    gcs_front.clock.reset()
