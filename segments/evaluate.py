@@ -1,0 +1,150 @@
+"""The meaning of a tree: does it select this document?
+
+The oracle that the SQL and the Elasticsearch query are tested against, so it is written to be read, not to be
+fast, and shares no arithmetic with them beyond what a field makes of a value when it stores it. It reads
+documents as ``json.loads`` gives them. The service uses it where one document is explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, cast
+
+from segments.folding import fold
+from segments.instants import instant
+from segments.numbers import operand, stored
+from segments.tree import (
+    And,
+    Compare,
+    Exists,
+    Leaf,
+    Nested,
+    Not,
+    OneOf,
+    Or,
+    Period,
+    Range,
+    Scalar,
+    Text,
+    Tree,
+    checked,
+)
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": lambda value, bound: value == bound,
+    "gt": lambda value, bound: value > bound,
+    "ge": lambda value, bound: value >= bound,
+    "lt": lambda value, bound: value < bound,
+    "le": lambda value, bound: value <= bound,
+}
+
+
+def evaluate(tree: Tree, document: Mapping[str, Any]) -> bool:
+    """Whether the checked ``tree`` selects ``document``."""
+    match tree:
+        case And(parts):
+            return all(evaluate(part, document) for part in parts)
+        case Or(parts):
+            return any(evaluate(part, document) for part in parts)
+        case Not(part):
+            return not evaluate(part, document)
+        case Nested(part=part, levels=levels):
+            children: list[Mapping[str, Any]] = [document]
+            for level in levels:
+                found = (value for child in children for value in values_at(child, level.parts))
+                children = [cast("Mapping[str, Any]", value) for value in found if isinstance(value, dict)]
+            return any(evaluate(part, child) for child in children)
+        case _:
+            return _leaf(tree, document)
+
+
+def values_at(document: Mapping[str, Any], parts: tuple[str, ...]) -> Iterator[object]:
+    """Every value that is not null at a dotted path, through objects and arrays of any depth.
+
+    ``{"a.b": 1}`` and ``{"a": {"b": 1}}`` say the same, as they do to Elasticsearch.
+    """
+    for taken in range(1, len(parts) + 1):
+        member = parts[0] if taken == 1 else ".".join(parts[:taken])
+        if member in document:
+            for value in _flat(document[member]):
+                if taken == len(parts):
+                    yield value
+                elif isinstance(value, dict):
+                    yield from values_at(cast("Mapping[str, Any]", value), parts[taken:])
+
+
+def _flat(value: object) -> Iterator[object]:
+    if isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield from _flat(item)
+    elif value is not None:
+        yield value
+
+
+def _leaf(leaf: Leaf, document: Mapping[str, Any]) -> bool:
+    field = checked(leaf.field)
+    values = values_at(document, field.parts)
+    if field.type == "number":
+        held = (stored(value, field.storage) for value in values)
+    elif field.type == "date":
+        held = (instant(value, field.date_format) for value in values)
+    elif field.type == "boolean":
+        held = map(_boolean, values)
+    else:
+        held = map(_string, values)
+    matches = _matcher(leaf, field.storage if field.type == "number" else "")
+    return any(matches(value) for value in held if value is not None)
+
+
+def _boolean(value: object) -> bool | None:
+    """Elasticsearch reads the strings too, the empty one as false."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False, "": False}.get(value) if isinstance(value, str) else None
+
+
+def _string(value: object) -> str | None:
+    """Strings, and what Elasticsearch keeps of other scalars in a keyword field: their JSON text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    return value if isinstance(value, str) else None
+
+
+def _matcher(leaf: Leaf, storage: str) -> Callable[[Any], bool]:
+    """The test a value that is not null must pass; ``storage`` for numbers only."""
+
+    def bound(value: Scalar) -> Any:
+        return operand(cast("int | float", value), storage) if storage else value
+
+    match leaf:
+        case Exists():
+            return lambda _value: True
+        case Compare(op=op, value=value):
+            return partial(_compared, op, bound(value))
+        case OneOf(values=values):
+            among = [bound(value) for value in values]
+            return lambda value: value in among
+        case Range(low=low, high=high):
+            least, most = (None if side is None else bound(side) for side in (low, high))
+            return lambda value: (least is None or value >= least) and (most is None or value <= most)
+        case Period(start=start, end=end):
+            return lambda value: (start is None or value >= start) and (end is None or value < end)
+        case Text(placing=placing, needles=needles):
+            folded = [fold(needle) for needle in needles]
+            return partial(_placed, placing, folded)
+
+
+def _compared(op: str, bound: Any, value: Any) -> bool:
+    return _COMPARE[op](value, bound)
+
+
+def _placed(placing: str, needles: list[str], value: str) -> bool:
+    text = fold(value)
+    if placing == "contains":
+        return any(needle in text for needle in needles)
+    return any(
+        text.startswith(needle) if placing == "starts_with" else text.endswith(needle) for needle in needles
+    )

@@ -1,0 +1,175 @@
+"""A checked tree as an Elasticsearch query: filter context only, no scripts, nothing left to the server.
+
+Every value is a scalar of the right type in a leaf of our making; field names come from the catalogue;
+dates are absolute bounds with an explicit format; substrings are regular expressions of escaped literals with
+one class of alike characters per position, which is exact where ``case_insensitive`` folds ASCII only.
+Called by the Elasticsearch source and by previews.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from segments.check import doubtful
+from segments.fields import Field
+from segments.numbers import INTEGERS, Interval, intervals
+from segments.packing import packs, pattern
+from segments.times import AFTER_LAST, FIRST
+from segments.tree import (
+    And,
+    Compare,
+    Exists,
+    Leaf,
+    Nested,
+    Not,
+    OneOf,
+    Or,
+    Period,
+    Range,
+    Text,
+    Tree,
+    checked,
+)
+
+Query: TypeAlias = dict[str, Any]
+
+DATE_FORMAT = "strict_date_optional_time"
+_NOTHING: Query = {"match_none": {}}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SPECIAL = frozenset(".?+*|{}[]()\"\\#@&<>~^$-/=!,:'%;`_")
+# What date_nanos can hold: 1970 to 2262.
+_NANOS_FIRST, _NANOS_AFTER_LAST = 0, 2**63 // 1_000_000
+
+
+def to_elasticsearch(tree: Tree) -> Query:
+    """The ``query`` member of a search for the documents the tree selects."""
+    parts = tree.parts if isinstance(tree, And) else (tree,)
+    return {"bool": {"filter": [_query(part) for part in parts] or [{"match_all": {}}]}}
+
+
+def doubts(tree: Tree) -> Query | None:
+    """A query for the documents that ``to_elasticsearch(tree)`` cannot judge; None when there can be none.
+
+    Elasticsearch does not index values over ``ignore_above`` or of the wrong type under ``ignore_malformed``.
+    The query of a tree is exact if and only if no document of the chain, on the same snapshot, matches this one.
+    """
+    names = doubtful(tree)
+    return {"bool": {"filter": [{"terms": {"_ignored": list(names)}}]}} if names else None
+
+
+def _query(tree: Tree) -> Query:
+    match tree:
+        case And(parts):
+            return {"bool": {"filter": [_query(part) for part in parts]}} if parts else {"match_all": {}}
+        case Or(parts):
+            return _any([_query(part) for part in parts])
+        case Not(part):
+            return {"bool": {"must_not": [_query(part)]}}
+        case Nested(path, part):
+            # Score mode none: nothing here is ranked. An index behind an alias may lack the path.
+            return {
+                "nested": {"path": path, "query": _query(part), "score_mode": "none", "ignore_unmapped": True}
+            }
+        case _:
+            return _leaf(tree, checked(tree.field))
+
+
+def _any(queries: list[Query]) -> Query:
+    if len(queries) == 1:
+        return queries[0]
+    return {"bool": {"should": queries, "minimum_should_match": 1}} if queries else _NOTHING
+
+
+def _leaf(leaf: Leaf, field: Field) -> Query:
+    match leaf:
+        case Exists():
+            return _exists(field)
+        case Period(start=start, end=end):
+            return _period(field, start, end)
+        case Text(placing=placing, needles=needles):
+            return _any([_regexp(field, placing, pack) for pack in packs(needles)])
+        case Range():
+            return _numbers(field, intervals(leaf, field.storage))
+        case Compare(value=value):
+            if field.type == "number":
+                return _numbers(field, intervals(leaf, field.storage))
+            return {"term": {_exact(field): {"value": value}}}
+        case OneOf(values=values):
+            if field.type == "number":
+                return _numbers(field, intervals(leaf, field.storage))
+            return {"terms": {_exact(field): list(dict.fromkeys(values))}}
+
+
+def _exact(field: Field) -> str:
+    return field.exact or field.query_name
+
+
+def _exists(field: Field) -> Query:
+    exists: Query = {"exists": {"field": field.query_name}}
+    if field.storage == "keyword" and field.ignore_above is not None and field.nested is None:
+        # A value over ignore_above is a value all the same; Elasticsearch remembers that it ignored one.
+        return _any([exists, {"term": {"_ignored": {"value": field.query_name}}}])
+    return exists
+
+
+def _period(field: Field, start: int | None, end: int | None) -> Query:
+    first, after = (_NANOS_FIRST, _NANOS_AFTER_LAST) if field.storage == "date_nanos" else (FIRST, AFTER_LAST)
+    if (start is not None and start >= after) or (end is not None and end <= first):
+        return _NOTHING
+    if start is not None and end is not None and start >= end:
+        return _NOTHING
+    sides: Query = {}
+    if start is not None and start > first:
+        sides["gte"] = _iso(start)
+    if end is not None and end < after:
+        sides["lt"] = _iso(end)
+    if not sides:
+        return {"exists": {"field": field.query_name}}
+    return {"range": {field.query_name: {**sides, "format": DATE_FORMAT}}}
+
+
+def _iso(instant: int) -> str:
+    moment = _EPOCH + timedelta(milliseconds=instant)
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _numbers(field: Field, found: list[Interval]) -> Query:
+    """Single integers by term, everything else by a closed range."""
+    points = [one.low for one in found if one.low is not None and one.low == one.high and one.low != 0]
+    queries = [_span(field, one) for one in found if one.low is None or one.low != one.high or one.low == 0]
+    name = field.query_name
+    if len(points) == 1:
+        queries.insert(0, {"term": {name: {"value": _json(points[0])}}})
+    elif points:
+        queries.insert(0, {"terms": {name: [_json(point) for point in dict.fromkeys(points)]}})
+    return _any(queries)
+
+
+def _span(field: Field, interval: Interval) -> Query:
+    if interval.low is None and interval.high is None:
+        return {"exists": {"field": field.query_name}}
+    whole = field.storage in INTEGERS
+    sides: Query = {}
+    if interval.low is not None:
+        # Elasticsearch sorts -0.0 below 0.0, rules hold them equal: a zero bound takes both in.
+        sides["gte"] = -0.0 if interval.low == 0 and not whole else _json(interval.low)
+    if interval.high is not None:
+        sides["lte"] = 0.0 if interval.high == 0 and not whole else _json(interval.high)
+    return {"range": {field.query_name: sides}}
+
+
+def _json(number: float | Decimal) -> int | float:
+    return float(number) if isinstance(number, Decimal) else number
+
+
+def _regexp(field: Field, placing: str, pack: list[str]) -> Query:
+    before = "" if placing == "starts_with" else ".*"
+    after = "" if placing == "ends_with" else ".*"
+    value = before + pattern(pack, _escaped) + after
+    return {"regexp": {_exact(field): {"value": value, "flags": "NONE"}}}
+
+
+def _escaped(character: str) -> str:
+    return "\\" + character if character in _SPECIAL else character
