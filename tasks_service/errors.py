@@ -180,7 +180,7 @@ class DatabaseUnavailableError(TransientError):
 # -- an attempt's ways to be ended from outside; none of them is a failure of the export ---------------------------
 
 
-class StopAttempt(BaseException):  # noqa: N818 -- not an error: it ends an attempt, and must pass `except Exception`
+class StopAttempt(BaseException):
     """Base of what ends a running attempt from outside; derives from BaseException so that no handler swallows it."""
 
 

@@ -17,10 +17,16 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import google_crc32c
-from segments import EVERYTHING, Catalog, SegmentError, Tree, compile_segment
 
+from segments import EVERYTHING, Catalog, SegmentError, Tree, compile_segment
 from tasks_service.config import IndexSettings
-from tasks_service.errors import CorruptUploadError, EmptyExportError, Fault, IncompleteError, InvalidRequestError
+from tasks_service.errors import (
+    CorruptUploadError,
+    EmptyExportError,
+    Fault,
+    IncompleteError,
+    InvalidRequestError,
+)
 from tasks_service.formats import Encoder
 from tasks_service.formats.compression import Compressor, compressor
 from tasks_service.formats.registry import encoder_for
@@ -56,7 +62,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Exported:
-    """The outcome of an attempt: what was finalised (None: nothing to write), and the compiled query, for the record."""
+    """The outcome of an attempt: what was finalised (None: nothing to write), and the compiled query for the record."""
 
     artifact: dict[str, Any] | None
     stored: StoredObject | None
@@ -142,9 +148,7 @@ def _write(order: ExportOrder, snapshot: Snapshot, encoder: Encoder, sink: _Sink
         report(Progress(rows=sink.rows, total=snapshot.total, bytes_written=sink.size))
 
     sink.write(encoder.header)
-    chunks = encoded_chunks(
-        snapshot.partitions(order.readers), encoder, buffer_bytes=order.buffer_bytes, check=check
-    )
+    chunks = encoded_chunks(snapshot.partitions(order.readers), encoder, buffer_bytes=order.buffer_bytes, check=check)
     with contextlib.closing(chunks):
         for chunk in chunks:
             if sink.rows:

@@ -27,7 +27,7 @@ _JOIN_SECONDS = 30.0
 """How long an ending pipeline waits for its readers; a reader's own request time-outs are what ends it."""
 
 
-class _Ended(Exception):
+class _EndedError(Exception):
     """The exporting thread has gone; a reader ends quietly."""
 
 
@@ -48,7 +48,7 @@ class _Buffer:
             while self._bytes and self._bytes + len(chunk.data) > self._limit and not self._ended:
                 self._changed.wait()
             if self._ended:
-                raise _Ended
+                raise _EndedError
             self._chunks.append(chunk)
             self._bytes += len(chunk.data)
             self._changed.notify_all()
@@ -130,7 +130,7 @@ def _read(partition: Iterator[Documents], encoder: Encoder, buffer: _Buffer) -> 
                 break
             if documents:
                 buffer.put(encoder.encode(documents))
-    except _Ended:
+    except _EndedError:
         pass
     except BaseException as raised:  # noqa: BLE001 -- it is raised again in the exporting thread
         error = raised

@@ -173,7 +173,9 @@ class Worker:
             # The lease token grows with every claim: no other attempt can share this name.
             object_name=f"{folder}/{claim.attempt_number}-{claim.lease_token}/{name}",
             file_name=name,
-            readers=settings.elasticsearch.slices if settings.source.kind == "elasticsearch" else settings.files.threads,
+            readers=settings.elasticsearch.slices
+            if settings.source.kind == "elasticsearch"
+            else settings.files.threads,
             buffer_bytes=self._settings.buffer_bytes,
         )
 

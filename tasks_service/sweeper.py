@@ -33,7 +33,9 @@ def _sweep_orphans(database: Database, storage: Storage) -> int:
         except ServiceError as error:
             log.warning("sweep.failed", object_name=orphan.object_name, code=error.code)
             continue
-        database.retrying(lambda session, id_=orphan.attempt_id: claims.mark_swept(session, id_, now=database.now(session)))
+        database.retrying(
+            lambda session, id_=orphan.attempt_id: claims.mark_swept(session, id_, now=database.now(session))
+        )
         deleted += gone
         if gone:
             log.info("sweep.orphan_deleted", object_name=orphan.object_name)
