@@ -1,7 +1,7 @@
 """The tables. Rows only: no query, no rule. Every other module of database/ works on these; nobody else does.
 
-Instants are stored by `Instant`: timestamptz in PostgreSQL, integer microseconds since 1970 in SQLite, so that they
-compare as instants on both. They are aware datetimes in UTC everywhere in Python.
+Instants are stored by `Instant`: timestamptz in PostgreSQL, integer microseconds since 1970 in SQLite, so
+that they compare as instants on both. They are aware datetimes in UTC everywhere in Python.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, ForeignKey, Index, Integer, text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
@@ -45,9 +44,15 @@ class Instant(TypeDecorator[datetime]):
         return value.astimezone(UTC) if dialect.name == "postgresql" else _EPOCH + value * _MICROSECOND
 
 
-Json = JSON().with_variant(JSONB(), "postgresql")
+# Text on both: the order of members stays, and a document either is stored on both databases or on none
+# (JSONB refuses what JSON may hold). No query looks inside.
+Json = JSON(none_as_null=True)
 # SQLite numbers rows by itself only where the key is INTEGER.
 Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 def _instant(*, nullable: bool = True, index: bool = False) -> Any:  # noqa: ANN401 -- SQLModel's Field is untyped
@@ -58,8 +63,9 @@ class Client(SQLModel, table=True):
     """An integration of a chain, or an operator (`chain` null)."""
 
     __tablename__: ClassVar[Any] = "client"
+    __table_args__ = (Index("client_name", "name", unique=True, **_where("removed_at IS NULL")),)
     id: str = Field(primary_key=True)
-    name: str = Field(unique=True)
+    name: str
     chain: int | None = Field(default=None, sa_type=BigInteger, index=True)
     scopes: list[str] = Field(sa_column=Column(Json, nullable=False))
     created_at: datetime = _instant(nullable=False)
@@ -82,14 +88,17 @@ class Token(SQLModel, table=True):
 class Task(SQLModel, table=True):
     """A stored definition: target + trigger, and where its schedule stands.
 
-    `target` and `trigger` are the normalised documents of the HTTP contract (schemas.py), the segment inside the trigger.
-    `state` (READY | INPROGRESS | DONE | ERROR), `state_reason`, `last_run_at` and `result_run_id` follow the latest run and
-    change only in the transaction that changes the run. `version` counts edits, `revision` counts everything shown.
+    `target` and `trigger` are the normalised documents of the HTTP contract (schemas.py), the segment
+    inside the trigger. `state` (READY | INPROGRESS | DONE | ERROR), `state_reason`, `last_run_at` (its
+    start) and `result_run_id` (the latest published one) follow the latest run and change only in the
+    transaction that changes the run. `version` counts edits, `revision` counts everything shown,
+    `modified_at` is the moment of its last change. `next_run_at` is the first occurrence that has no
+    outcome yet; a paused task keeps it, so that what passes meanwhile is known when it resumes.
     """
 
     __tablename__: ClassVar[Any] = "task"
     __table_args__ = (
-        Index("task_due", "next_run_at", "id", postgresql_where=text("next_run_at IS NOT NULL"), sqlite_where=text("next_run_at IS NOT NULL")),
+        Index("task_due", "next_run_at", "id", **_where("next_run_at IS NOT NULL AND paused_at IS NULL")),
         Index("task_of_chain", "chain", "id"),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
@@ -118,23 +127,19 @@ class Run(SQLModel, table=True):
     """One carrying-out of a task, its lease while it goes, and its artifact once it is published.
 
     `state`: queued | running | done | failed | cancelled. `kind`: schedule | manual | backfill | retry.
-    `definition` is the task's target and trigger as they were when the run was made: an edit changes only what comes later.
-    `lease_token` grows with every claim; every write of a worker names it. `serial` runs wait for the task's other runs.
+    `definition` is the task's target and trigger as they were when the run was made: an edit changes only
+    what comes later. `lease_token` grows with every claim; every write of a worker names it. `serial` runs
+    wait for the task's other runs.
     """
 
     __tablename__: ClassVar[Any] = "run"
     __table_args__ = (
-        Index(
-            "run_once_per_occurrence",
-            "task_id",
-            "occurrence",
-            unique=True,
-            postgresql_where=text("kind = 'schedule'"),
-            sqlite_where=text("kind = 'schedule'"),
-        ),
+        Index("run_once_per_occurrence", "task_id", "occurrence", unique=True, **_where("kind = 'schedule'")),
         Index("run_of_task", "task_id", "id"),
-        Index("run_waiting", "state", "available_at", "id"),
-        Index("run_of_chain", "chain", "state"),
+        Index("run_queued", "chain", "available_at", "id", **_where("state = 'queued'")),
+        Index("run_leased", "chain", "lease_until", **_where("state = 'running'")),
+        Index("run_going", "task_id", "state", "chain", **_where("state IN ('queued', 'running')")),
+        Index("run_expiring", "expires_at", **_where("expires_at IS NOT NULL AND file_deleted_at IS NULL")),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
     task_id: int = Field(sa_column=Column(Id, ForeignKey("task.id"), nullable=False))
@@ -164,19 +169,27 @@ class Run(SQLModel, table=True):
     progress_at: datetime | None = _instant()
     query: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
     artifact: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
-    expires_at: datetime | None = _instant(index=True)
+    expires_at: datetime | None = _instant()
     file_deleted_at: datetime | None = _instant()
 
 
 class Attempt(SQLModel, table=True):
     """One try of a run by one worker. `outcome` is null while it goes.
 
-    `outcome`: published | failed | retried | interrupted | cancelled | abandoned (its lease lapsed). `object_name` is where
-    it writes, known before the first byte, so that the sweeper finds what a killed worker left; `swept_at` says it looked.
+    `outcome`: published | failed | retried | interrupted | cancelled | abandoned (its lease lapsed).
+    `object_name` is where it writes, known before the first byte, so that the sweeper finds what a killed
+    worker left; `swept_at` says it looked.
     """
 
     __tablename__: ClassVar[Any] = "attempt"
-    __table_args__ = (Index("attempt_of_run", "run_id", "number", unique=True),)
+    __table_args__ = (
+        Index("attempt_of_run", "run_id", "number", unique=True),
+        Index(
+            "attempt_unswept",
+            "ended_at",
+            **_where("object_name IS NOT NULL AND swept_at IS NULL AND outcome <> 'published'"),
+        ),
+    )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
     run_id: int = Field(sa_column=Column(Id, ForeignKey("run.id"), nullable=False))
     number: int

@@ -1,0 +1,71 @@
+"""Which run is next: the rule by which chains share the workers, as one statement over the run table.
+
+The chain with the fewest running runs comes first, and within it (and among equals) the run that has been
+available for longest. So with `n` chains waiting, a chain that has nothing running waits for at most `n`
+claims, however much the others have queued. A chain never has more than `running_per_chain` runs going; a
+run whose lease has lapsed counts as going until it is taken over, and is taken over whatever the cap. A
+serial run waits while another run of its task goes. Called by claims.py alone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import bindparam, text
+from sqlmodel import Session
+
+from tasks_service.database.models import Instant
+
+# Waiting chains are found by hopping through the index run_queued, one step a chain, and each chain's head
+# by one look into it: the statement costs the number of chains that wait, not the number of runs. States
+# are literals, not parameters: only so may SQLite use a partial index.
+_FAIREST = text(
+    """
+    WITH RECURSIVE busy AS (
+        SELECT chain, count(*) AS running FROM run WHERE state = 'running' GROUP BY chain
+    ), waiting (chain) AS (
+        SELECT min(chain) FROM run WHERE state = 'queued'
+        UNION ALL
+        SELECT (SELECT min(run.chain) FROM run WHERE run.state = 'queued' AND run.chain > waiting.chain)
+        FROM waiting WHERE waiting.chain IS NOT NULL
+    ), head AS (
+        SELECT coalesce(busy.running, 0) AS running, (
+            SELECT run.id FROM run
+            WHERE run.state = 'queued' AND run.chain = waiting.chain AND run.available_at <= :now AND (
+                NOT run.serial OR NOT EXISTS (
+                    SELECT 1 FROM run AS other WHERE other.task_id = run.task_id AND other.state = 'running'
+                )
+            )
+            ORDER BY run.available_at, run.id LIMIT 1
+        ) AS run_id
+        FROM waiting LEFT JOIN busy ON busy.chain = waiting.chain
+        WHERE waiting.chain IS NOT NULL AND coalesce(busy.running, 0) < :running_per_chain
+    ), candidate AS (
+        SELECT running, run_id FROM head WHERE run_id IS NOT NULL
+        UNION ALL
+        SELECT busy.running - 1, run.id FROM run JOIN busy ON busy.chain = run.chain
+        WHERE run.state = 'running' AND run.lease_until <= :now
+    )
+    SELECT run.id FROM candidate JOIN run ON run.id = candidate.run_id
+    ORDER BY candidate.running, run.available_at, run.id LIMIT 1
+    """
+).bindparams(bindparam("now", type_=Instant()))
+
+_CLAIM_LOCK = 0x636C61696D
+
+
+def fairest(session: Session, *, now: datetime, running_per_chain: int) -> int | None:
+    """Return the id of the run to be carried out next; None where there is none."""
+    found = session.connection().execute(_FAIREST, {"now": now, "running_per_chain": running_per_chain})
+    return found.scalar_one_or_none()
+
+
+def one_claim_at_a_time(session: Session) -> None:
+    """Let claims pass one by one until the end of the transaction.
+
+    Caps and fairness are facts about many rows, so row locks cannot guard them. A claim takes a few
+    milliseconds and an export seconds: one lock serves hundreds of workers. SQLite has one writer at a time
+    anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})

@@ -1,0 +1,205 @@
+"""Runs as everybody but their worker sees them: making, finding and cancelling them.
+
+What a worker does under its lease is claims.py; runs that are made because an occurrence is due are due.py.
+Called by api/ and cli/. A run's end changes its task's state in the same transaction, by `task_after`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import func, update
+from sqlmodel import Session, col, select
+
+from tasks_service.database.journal import log_event, touch
+from tasks_service.database.models import Attempt, Run, Task
+from tasks_service.database.statements import Direction, changed, identity, insert_unless_there, page
+
+Kind = Literal["schedule", "manual", "backfill", "retry"]
+GOING = ("queued", "running")
+
+
+def create_run(
+    session: Session,
+    task: Task,
+    *,
+    kind: Kind,
+    occurrence: datetime,
+    now: datetime,
+    repeats: Run | None = None,
+    available_at: datetime | None = None,
+) -> Run | None:
+    """Queue a run of a task read with `lock=True`; None where that scheduled occurrence has its run already.
+
+    `repeats` is the run a retry repeats: with its definition and, as the caller should give it, its
+    occurrence. A manual run before a future `once` consumes it. A manual run or a retry shows the task as
+    READY until it is claimed, so that whoever waits for DONE or ERROR does not take the former ending for
+    this one's.
+    """
+    values = {
+        "task_id": identity(task),
+        "chain": task.chain,
+        "kind": kind,
+        "occurrence": occurrence,
+        "repeats_run_id": repeats.id if repeats is not None else None,
+        "task_version": repeats.task_version if repeats is not None else task.version,
+        "definition": repeats.definition if repeats is not None else definition_of(task),
+        "serial": task.trigger.get("overlap") != "allow",
+        "state": "queued",
+        "created_at": now,
+        "available_at": available_at or now,
+        **UNTOUCHED,
+    }
+    statement = insert_unless_there(session.get_bind().dialect, Run).values(values)
+    run_id = session.exec(statement.on_conflict_do_nothing().returning(col(Run.id))).scalar_one_or_none()
+    if run_id is None:
+        return None
+    if kind == "manual" and "once" in task.trigger:
+        task.next_run_at = None
+    if kind in {"manual", "retry"} and task.state != "INPROGRESS":
+        task.state, task.state_reason = "READY", None
+    touch(session, task, now=now)
+    log_event(
+        session,
+        task_id=identity(task),
+        run_id=run_id,
+        now=now,
+        event="run.queued",
+        message=f"Queued ({kind}).",
+    )
+    return session.get_one(Run, run_id)
+
+
+# What a bulk insert must spell out, because the defaults of models.py are the ORM's.
+UNTOUCHED: dict[str, Any] = {
+    "claims": 0,
+    "attempts": 0,
+    "lease_token": 0,
+    "rows": 0,
+    "bytes_written": 0,
+}
+
+
+def definition_of(task: Task) -> dict[str, Any]:
+    """Return what a run made now carries out."""
+    return {"target": task.target, "trigger": task.trigger}
+
+
+def get_run(session: Session, run_id: int, *, chain: int | None, lock: bool = False) -> Run | None:
+    """Return a run of `chain` (None: of any); runs of deleted tasks are found too.
+
+    `lock` its task to change it.
+    """
+    query = select(Run).where(Run.id == run_id)
+    if chain is not None:
+        query = query.where(Run.chain == chain)
+    run = session.exec(query).first()
+    if run is None or not lock:
+        return run
+    # The task before the run, always: the order that cannot deadlock.
+    lock_task(session, run.task_id)
+    return session.exec(query.with_for_update().execution_options(populate_existing=True)).first()
+
+
+def lock_task(session: Session, task_id: int) -> None:
+    """Hold a task until the end of the transaction, as `get_task(lock=True)` does, without reading it."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has but one writer at a time
+        session.exec(select(Task.id).where(Task.id == task_id).with_for_update(key_share=True))
+
+
+def list_runs(
+    session: Session, task_id: int, *, limit: int, after: int | None = None, direction: Direction = "next"
+) -> tuple[list[Run], bool]:
+    """Return a page of a task's runs, newest first, and whether there are more.
+
+    `after` is a run's id (see `page`).
+    """
+    query = select(Run).where(Run.task_id == task_id)
+    return page(session, query, Run, limit=limit, after=after, direction=direction)
+
+
+def attempts(session: Session, run_id: int) -> Sequence[Attempt]:
+    """Return the attempts of a run, first to last."""
+    return session.exec(select(Attempt).where(Attempt.run_id == run_id).order_by(col(Attempt.number))).all()
+
+
+def going_run(session: Session, task_id: int) -> Run | None:
+    """Return a run of the task that is queued or running, running ones first."""
+    query = (
+        select(Run)
+        .where(Run.task_id == task_id, col(Run.state).in_(GOING))
+        .order_by(col(Run.state).desc(), col(Run.id))  # "running" sorts after "queued"
+    )
+    return session.exec(query).first()
+
+
+def queued_count(session: Session, chain: int) -> int:
+    """Return how many runs of a chain are queued."""
+    query = select(func.count()).select_from(Run).where(Run.chain == chain, col(Run.state) == "queued")
+    return session.exec(query).one()
+
+
+def request_cancel(session: Session, run: Run, *, now: datetime) -> bool:
+    """Cancel a run read with `lock=True`: at once where it is queued, within a heartbeat where it runs.
+
+    False where it has ended already, or its cancellation was asked for before.
+    """
+    if run.state == "queued":
+        return _cancel_queued(session, run, now=now)
+    asked = session.exec(
+        update(Run)
+        .where(col(Run.id) == run.id, col(Run.state) == "running", col(Run.cancel_requested_at).is_(None))
+        .values(cancel_requested_at=now)
+        .execution_options(synchronize_session="fetch")
+    )
+    if not changed(asked):
+        return False
+    log_event(
+        session,
+        task_id=run.task_id,
+        run_id=run.id,
+        now=now,
+        event="run.cancel_requested",
+        message="Cancellation asked for.",
+    )
+    return True
+
+
+def _cancel_queued(session: Session, run: Run, *, now: datetime) -> bool:
+    done = session.exec(
+        update(Run)
+        .where(col(Run.id) == run.id, col(Run.state) == "queued")
+        .values(state="cancelled", reason="cancelled", finished_at=now, cancel_requested_at=now)
+        .execution_options(synchronize_session="fetch")
+    )
+    if not changed(done):
+        return False
+    task_after(session, run.task_id, identity(run), now=now, state="ERROR", reason="cancelled")
+    log_event(
+        session,
+        task_id=run.task_id,
+        run_id=run.id,
+        now=now,
+        event="run.cancelled",
+        message="Cancelled while queued.",
+    )
+    return True
+
+
+def task_after(session: Session, task_id: int, run_id: int, *, now: datetime, state: str, reason: str | None) -> None:
+    """Let a task show how its latest run ended; INPROGRESS while another run of it goes.
+
+    `DONE` names the result.
+    """
+    others = select(Run.id).where(Run.task_id == task_id, col(Run.state) == "running", col(Run.id) != run_id).exists()
+    going = session.exec(select(others)).one()
+    values: dict[str, Any] = {"revision": col(Task.revision) + 1, "modified_at": now}
+    if not going:
+        values |= {"state": state, "state_reason": reason}
+    if state == "DONE":
+        values["result_run_id"] = run_id
+    session.exec(
+        update(Task).where(col(Task.id) == task_id).values(values).execution_options(synchronize_session="fetch")
+    )

@@ -1,0 +1,39 @@
+"""The executor without a message: workers look at the run table by themselves, every poll interval.
+
+An offer only shortens the wait of workers in the same process; on one machine the poll finds everything
+else. Holds no state that the run table does not. Built by app.py.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from sqlalchemy import event
+from sqlmodel import Session
+
+
+class TableExecutor:
+    """Wakes the workers of this process; the others poll."""
+
+    def __init__(self) -> None:
+        self._offered = threading.Event()
+        self._stopped = threading.Event()
+
+    def offer(self, session: Session, run_id: int) -> None:  # noqa: ARG002 -- the port's: others send the id
+        """Wake this process's workers once the transaction that made the run is committed."""
+        event.listen(session, "after_commit", self._wake, once=True)
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Return when a run was offered in this process, when stopped, or after the timeout."""
+        if not self._stopped.is_set():
+            self._offered.wait(timeout_seconds)
+            if not self._stopped.is_set():
+                self._offered.clear()
+
+    def stop(self) -> None:
+        """End every wait, now and for good."""
+        self._stopped.set()
+        self._offered.set()
+
+    def _wake(self, session: Session) -> None:  # noqa: ARG002 -- SQLAlchemy hands it to every listener
+        self._offered.set()
