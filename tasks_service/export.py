@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import google_crc32c
@@ -107,6 +107,14 @@ def compile_rows(order: ExportOrder, catalog: Catalog) -> Tree:
         ) from error
 
 
+class _Checksum(Protocol):
+    """What is used of google_crc32c's untyped checksum."""
+
+    def update(self, chunk: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
 class _Sink:
     """The last stretch: compress, count, checksum, upload."""
 
@@ -114,7 +122,7 @@ class _Sink:
         self._upload = upload
         self._compression = compression
         self._sha256 = hashlib.sha256()
-        self._crc32c = google_crc32c.Checksum()
+        self._crc32c: _Checksum = google_crc32c.Checksum()
         self.size = 0
         self.rows = 0
         self.suspicious_cells = 0

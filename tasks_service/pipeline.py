@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import structlog
 
@@ -91,7 +91,7 @@ def encoded_chunks(
     *,
     buffer_bytes: int,
     check: Callable[[], None],
-) -> Iterator[Encoded]:
+) -> Generator[Encoded, None, None]:
     """Yield every page of every partition, encoded, in the order they become ready.
 
     `check` is called at least once a second, also while the source is silent; what it raises ends everything. The

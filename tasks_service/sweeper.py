@@ -7,6 +7,10 @@ it. Called by workers, now and then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
 import structlog
 
 from tasks_service.database import claims
@@ -16,7 +20,11 @@ from tasks_service.storage import Storage
 
 log = structlog.stdlib.get_logger(__name__)
 
+T = TypeVar("T")
+
 _BATCH = 100
+_SETTLED_SECONDS = 3600.0
+"""How long after an attempt's end its worker may still finish an upload; far longer than one takes to stop."""
 
 
 def sweep(database: Database, storage: Storage) -> int:
@@ -25,34 +33,41 @@ def sweep(database: Database, storage: Storage) -> int:
 
 
 def _sweep_orphans(database: Database, storage: Storage) -> int:
-    orphans = database.retrying(lambda session: claims.sweepable(session, now=database.now(session), limit=_BATCH))
+    """Delete what unpublished attempts left, and look again for a while: a late worker may still finish an upload."""
     deleted = 0
-    for orphan in orphans:
-        try:
-            gone = storage.delete(orphan.object_name, generation=None)
-        except ServiceError as error:
-            log.warning("sweep.failed", object_name=orphan.object_name, code=error.code)
-            continue
-        database.retrying(
-            lambda session, id_=orphan.attempt_id: claims.mark_swept(session, id_, now=database.now(session))
-        )
-        deleted += gone
+    for orphan in _read(database, claims.sweepable):
+        gone = _delete(storage, orphan.object_name, None)
         if gone:
-            log.info("sweep.orphan_deleted", object_name=orphan.object_name)
+            deleted += 1
+            log.info("sweep.orphan_deleted", run_id=orphan.run_id, object_name=orphan.object_name)
+    for orphan in _read(database, partial(claims.sweepable, settled_seconds=_SETTLED_SECONDS)):
+        if _delete(storage, orphan.object_name, None) is not None:
+            _write(database, partial(claims.mark_swept, attempt_id=orphan.attempt_id))
     return deleted
 
 
 def _sweep_expired(database: Database, storage: Storage) -> int:
-    expired = database.retrying(lambda session: claims.expired_files(session, now=database.now(session), limit=_BATCH))
     deleted = 0
-    for file in expired:
-        try:
-            deleted += storage.delete(file.object_name, generation=file.generation)
-        except ServiceError as error:
-            log.warning("sweep.failed", object_name=file.object_name, code=error.code)
-            continue
-        database.retrying(
-            lambda session, id_=file.run_id: claims.mark_file_deleted(session, id_, now=database.now(session))
-        )
-        log.info("sweep.expired_deleted", run_id=file.run_id, object_name=file.object_name)
+    for file in _read(database, claims.expired_files):
+        if _delete(storage, file.object_name, file.generation) is not None:
+            deleted += 1
+            _write(database, partial(claims.mark_file_deleted, run_id=file.run_id))
+            log.info("sweep.expired_deleted", run_id=file.run_id, object_name=file.object_name)
     return deleted
+
+
+def _delete(storage: Storage, name: str, generation: int | None) -> bool | None:
+    """Delete an object; None where the storage did not answer, so that it is tried again another time."""
+    try:
+        return storage.delete(name, generation=generation)
+    except ServiceError as error:
+        log.warning("sweep.failed", object_name=name, code=error.code)
+        return None
+
+
+def _read(database: Database, query: Callable[..., list[T]]) -> list[T]:
+    return database.retrying(lambda session: query(session, now=database.now(session), limit=_BATCH))
+
+
+def _write(database: Database, change: Callable[..., None]) -> None:
+    database.retrying(lambda session: change(session, now=database.now(session)))
