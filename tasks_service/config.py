@@ -1,17 +1,21 @@
 """Settings: one TOML file and `TASKS_*` environment variables become one frozen object.
 
-What lives here: every setting with its default and the line that describes it (config.example.toml is generated from
-this module), and loading with errors that name the nearest right key. What does not: anything that acts on a setting.
-Called by app.py and cli/. Precedence: environment, then secret files (`TASKS_..._FILE`), then the TOML file, then
-defaults.
+What lives here: every setting with its default and the line that describes it, and `every_setting`, the list
+that the loader's errors, config.example.toml and the tests of the documentation are made from. What does not:
+reading files and variables (config_loading.py), writing them (config_example.py), and anything that acts on a
+setting. Called by everyone.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 
@@ -28,13 +32,22 @@ class ServiceSettings(Section):
     public_url: str = Field("http://127.0.0.1:8080", description="Base of the links the service hands out.")
     secret_key: SecretStr | None = Field(
         None,
-        description="Signs cursors and local download links. Unset: made once and kept in state_directory/secret.key; "
-        "set it when processes on several hosts must agree.",
+        description="Signs cursors and local download links. Unset: made once and kept in "
+        "state_directory/secret.key; set it when processes on several hosts must agree.",
     )
     state_directory: Path = Field(Path("var"), description="Where the service keeps what it makes for itself.")
     executor: Literal["table"] = Field("table", description="What wakes workers: table (they poll the run table).")
-    log_format: Literal["console", "json"] = Field("console", description="Log lines for people, or one JSON object each.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Log lines for people, or one JSON object each."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _an_address(cls, url: str) -> str:
+        if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", url):
+            raise ValueError("service.public_url must be like https://exports.example.com")
+        return url.rstrip("/")
 
 
 class WebSettings(Section):
@@ -56,6 +69,13 @@ class DatabaseSettings(Section):
         description="sqlite:///PATH, or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
     )
     pool_size: int = Field(10, ge=1, description="Connections each process keeps (PostgreSQL).")
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("database.url must start with sqlite:/// or postgresql+psycopg://")
+        return url
 
 
 class FilesSettings(Section):
@@ -83,6 +103,14 @@ class ElasticsearchSettings(Section):
     slices: int = Field(4, ge=1, le=64, description="Slices read in parallel by one export.")
     refresh: bool = Field(True, description="Refresh an index before its snapshot, where the user is permitted to.")
 
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> ElasticsearchSettings:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("elasticsearch.username and elasticsearch.password must be set together")
+        if self.username is not None and self.api_key is not None:
+            raise ValueError("elasticsearch.api_key must be unset where elasticsearch.username is set")
+        return self
+
 
 class SourceSettings(Section):
     """Where documents are read."""
@@ -102,7 +130,8 @@ class GcsSettings(Section):
 
     bucket: str | None = Field(None, description="Bucket of the results.")
     credentials_file: Path | None = Field(
-        None, description="Service-account key. Unset: the machine's own identity, and links signed by signBlob."
+        None,
+        description="Service-account key. Unset: the machine's own identity, and links signed by signBlob.",
     )
     signing_account: str | None = Field(
         None, description="Service account that signs links by signBlob; unset: the machine's own."
@@ -117,8 +146,12 @@ class StorageSettings(Section):
 
     kind: Literal["local", "gcs"] = Field("local", description="local (a directory) or gcs.")
     prefix: str = Field("exports", pattern=r"^[a-z0-9][a-z0-9/_-]*$", description="Start of every object name.")
-    link_seconds: int = Field(3600, ge=1, le=43200, description="Lifetime of a download link (signBlob's keys: 12 h at most).")
-    retention_days: int = Field(30, ge=1, le=3650, description="How long a file is kept unless its task says otherwise.")
+    link_seconds: int = Field(
+        3600, ge=1, le=43200, description="Lifetime of a download link (signBlob's keys: 12 h at most)."
+    )
+    retention_days: int = Field(
+        30, ge=1, le=3650, description="How long a file is kept unless its task says otherwise."
+    )
 
 
 class SchedulerSettings(Section):
@@ -138,7 +171,9 @@ class WorkerSettings(Section):
     lease_seconds: float = Field(60, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(10, gt=0, description="How often a claim is renewed.")
     stall_timeout_seconds: float = Field(600, gt=0, description="An attempt without progress for so long is ended.")
-    grace_seconds: float = Field(25, ge=0, description="How long a stopping worker finishes its run before handing it back.")
+    grace_seconds: float = Field(
+        25, ge=0, description="How long a stopping worker finishes its run before handing it back."
+    )
     buffer_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024, description="Encoded bytes waiting for the upload.")
     max_attempts: int = Field(5, ge=1, description="Attempts of a run that fails for a transient reason.")
     max_claims: int = Field(20, ge=1, description="Claims after which a run that ends its workers is given up.")
@@ -173,7 +208,8 @@ class IndexSettings(Section):
     )
 
 
-def _default_indices() -> dict[str, IndexSettings]:
+def default_indices() -> dict[str, IndexSettings]:
+    """Return the six indices that a configuration without any has."""
     prefixes = {
         "transactions": "Transaction",
         "users": "User",
@@ -182,7 +218,9 @@ def _default_indices() -> dict[str, IndexSettings]:
         "products": "Product",
         "product-variants": "ProductVariant",
     }
-    return {name: IndexSettings.model_validate({"file_prefix": prefix, "source": name}) for name, prefix in prefixes.items()}
+    return {
+        name: IndexSettings.model_validate({"file_prefix": prefix, "source": name}) for name, prefix in prefixes.items()
+    }
 
 
 class Settings(Section):
@@ -200,7 +238,7 @@ class Settings(Section):
     scheduler: SchedulerSettings = SchedulerSettings.model_validate({})
     worker: WorkerSettings = WorkerSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
-    indices: dict[Name, IndexSettings] = Field(default_factory=_default_indices)
+    indices: dict[Name, IndexSettings] = Field(default_factory=default_indices)
 
     @field_validator("indices")
     @classmethod
@@ -214,3 +252,46 @@ class Settings(Section):
         if self.storage.kind == "gcs" and not self.gcs.bucket:
             raise ValueError("gcs.bucket must be set where storage.kind is gcs")
         return self
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: the path to its key (an index setting starts `indices`, its index), and its field."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+
+    @property
+    def key(self) -> str:
+        """Its name as the documentation and the errors write it: `web.port`."""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable: `TASKS_WEB__PORT`. No hyphens in these, no underscores in index names."""
+        return "TASKS_" + "__".join(part.upper().replace("-", "_") for part in self.path)
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value is never shown, and may come from a file."""
+        return SecretStr in (self.field.annotation, *get_args(self.field.annotation))
+
+    @property
+    def default(self) -> Any:  # noqa: ANN401 -- of the setting's own type
+        """Its default; `PydanticUndefined` where it must be set."""
+        return self.field.get_default(call_default_factory=True)
+
+
+def every_setting(indices: tuple[str, ...] = ()) -> Iterator[Setting]:
+    """Yield the settings in the order of this module, those of an index once for each of the given names."""
+    for section, field in Settings.model_fields.items():
+        if section == "indices":
+            yield from (
+                Setting(("indices", index, name), of_index)
+                for index in indices
+                for name, of_index in IndexSettings.model_fields.items()
+            )
+        elif isinstance(field.default, Section):
+            yield from (
+                Setting((section, name), of_section) for name, of_section in type(field.default).model_fields.items()
+            )
