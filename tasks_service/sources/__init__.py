@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from segments import Catalog, Tree
-
 from tasks_service.config import IndexSettings
 
 Documents = list[bytes]
@@ -57,7 +56,9 @@ class Source(Protocol):
         """Return the fields of an index. Raises SourceError (no such index) or SourceUnavailableError."""
         ...
 
-    def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> AbstractContextManager[Snapshot]:
+    def open(
+        self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None
+    ) -> AbstractContextManager[Snapshot]:
         """Open a snapshot of the chain's documents that match; the chain filter is AND-ed here, outside the tree.
 
         With a limit at most that many documents are in the view (and in `total`). The context manager's end releases

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks_service.sample import documents, load_elasticsearch, write_files
 
+from tasks_service.sample import documents, load_elasticsearch, write_files
 from tests.acceptance.service import Service, running
 
 UNTIL = datetime(2026, 11, 1, tzinfo=UTC)

@@ -1,0 +1,327 @@
+"""Every way an attempt can end, on the real database and storage: what is recorded, and what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+
+from segments import Catalog, Tree
+from tasks_service.app import Services
+from tasks_service.config import IndexSettings, LocalSettings, Settings
+from tasks_service.database import clients, runs, schema, tasks
+from tasks_service.database.clients import Principal
+from tasks_service.database.engine import Database
+from tasks_service.database.models import Attempt, Run, Task
+from tasks_service.errors import (
+    IncompleteError,
+    SourceError,
+    SourceUnavailableError,
+    StorageUnavailableError,
+)
+from tasks_service.executors.table import TableExecutor
+from tasks_service.runner import Worker, retry_delay
+from tasks_service.sources import Documents
+from tasks_service.storage import StoredObject
+from tasks_service.storage.local import LocalStorage
+
+CHAIN = 1764
+CATALOG = Catalog.from_columns([("id", "BIGINT"), ("chain_id", "BIGINT"), ("name", "VARCHAR")])
+
+
+@dataclass
+class Script:
+    """A source that does what a test tells it: `pages`, a count of its own, an error or a call in mid-read."""
+
+    pages: list[Documents] = field(default_factory=lambda: [[b'{"id":1}', b'{"id":2}'], [b'{"id":3}']])
+    total: int = 3
+    meanwhile: Callable[[], None] = lambda: None
+    error: BaseException | None = None
+    opened: int = 0
+    closed: int = 0
+    taken_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    query: dict[str, Any] = field(default_factory=lambda: {"match_all": {}})
+    catalog_: Catalog = CATALOG
+
+    def catalog(self, index: IndexSettings) -> Catalog:
+        return self.catalog_
+
+    @contextlib.contextmanager
+    def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Iterator[ScriptSnapshot]:
+        self.opened += 1
+        try:
+            yield ScriptSnapshot(self)
+        finally:
+            self.closed += 1
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class ScriptSnapshot:
+    script: Script
+
+    def __post_init__(self) -> None:
+        self.total, self.taken_at = self.script.total, self.script.taken_at
+        self.query, self.catalog = self.script.query, self.script.catalog_
+
+    def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
+        return [self._pages()]
+
+    def _pages(self) -> Iterator[Documents]:
+        for page in self.script.pages:
+            yield page
+            self.script.meanwhile()
+        if self.script.error is not None:
+            raise self.script.error
+
+
+@dataclass
+class House:
+    services: Services
+    source: Script
+    worker: Worker
+    task_id: int
+    run_id: int
+
+    def read(self) -> tuple[Run, Task, list[Attempt]]:
+        with self.services.database.read() as session:
+            return (
+                session.get_one(Run, self.run_id),
+                session.get_one(Task, self.task_id),
+                list(runs.attempts(session, self.run_id)),
+            )
+
+    def write(self, change: Callable[[Session], object]) -> None:
+        with self.services.database.write() as session:
+            change(session)
+
+    def objects(self) -> list[StoredObject]:
+        return list(self.services.storage.list("exports"))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    settings = Settings.model_validate(
+        {
+            "database": {"url": f"sqlite:///{tmp_path}/tasks.db"},
+            "service": {"state_directory": tmp_path},
+            "worker": {"max_attempts": 2, "heartbeat_seconds": 0.05, "lease_seconds": 60, "retry_base_seconds": 1e-6},
+        }
+    )
+    database = Database(settings.database)
+    schema.upgrade(database)
+    source = Script()
+    storage = LocalStorage(
+        LocalSettings(directory=tmp_path / "exports"), public_url="http://127.0.0.1", secret_key=b"x" * 32
+    )
+    services = Services(settings, database, source, storage, TableExecutor(), b"x" * 32)  # type: ignore[arg-type]
+    with database.write() as session:
+        now = database.now(session)
+        client = clients.create_client(session, now=now, name="partner", chain=CHAIN, scopes=["tasks:write"])
+        task = tasks.create_task(
+            session,
+            now=now,
+            principal=Principal(client.id, "partner", CHAIN, frozenset(), "client"),
+            chain=CHAIN,
+            desc=None,
+            target={"action": "export", "export_index": "products", "export_format": "jsonl"},
+            trigger={"once": "2026-01-01T00:00:00Z"},
+            next_run_at=None,
+        )
+        run = runs.create_run(session, task, kind="schedule", occurrence=now, now=now)
+        assert run is not None
+        assert run.id is not None
+        assert task.id is not None
+        ids = task.id, run.id
+    yield House(services, source, Worker(services, name="worker"), *ids)
+    services.close()
+
+
+def test_a_run_is_published_whole_with_everything_known_of_it(house: House) -> None:
+    assert house.worker.work_once()
+    run, task, [attempt] = house.read()
+    assert (run.state, task.state, attempt.outcome) == ("done", "DONE", "published")
+    assert task.result_run_id == run.id
+    assert run.artifact is not None
+    [stored] = house.objects()
+    assert (run.artifact["rows"], run.artifact["generation"]) == (3, stored.generation)
+    assert run.artifact["file_name"] == f"Product_Export-{task.id}.jsonl"
+    assert run.artifact["bytes"] == stored.size == len(b'{"id":1}\n{"id":2}\n{"id":3}\n')
+    assert run.query == {"match_all": {}}
+    assert run.expires_at is not None
+    assert not house.worker.work_once()
+    assert house.source.opened == house.source.closed == 1
+
+
+def test_a_transient_error_is_tried_again_and_a_second_time_fails_for_good(house: House) -> None:
+    house.source.error = SourceUnavailableError()
+    house.worker.work_once()
+    run, task, _ = house.read()
+    assert (run.state, run.attempts, task.state) == ("queued", 1, "INPROGRESS")
+    assert house.objects() == []
+    house.services.database.clock_offset += timedelta(seconds=10)
+    house.worker.work_once()
+    run, task, attempts = house.read()
+    assert (run.state, run.reason, task.state, task.state_reason) == (
+        "failed",
+        "source_unavailable",
+        "ERROR",
+        "source_unavailable",
+    )
+    assert [a.outcome for a in attempts] == ["retried", "failed"]
+
+
+def test_a_retry_that_succeeds_publishes(house: House) -> None:
+    house.source.error = SourceUnavailableError()
+    house.worker.work_once()
+    house.source.error = None
+    house.services.database.clock_offset += timedelta(seconds=10)
+    house.worker.work_once()
+    run, task, attempts = house.read()
+    assert (run.state, task.state, [a.outcome for a in attempts]) == ("done", "DONE", ["retried", "published"])
+
+
+@pytest.mark.parametrize("error", [SourceError("no such index")])
+def test_a_permanent_error_fails_at_once(house: House, error: Exception) -> None:
+    house.source.error = error
+    house.worker.work_once()
+    run, task, [attempt] = house.read()
+    assert (run.state, task.state, attempt.outcome, attempt.code) == ("failed", "ERROR", "failed", "source_refused")
+    assert house.objects() == []
+
+
+def test_an_unexpected_error_is_recorded_without_its_text(house: House) -> None:
+    house.source.error = ZeroDivisionError("secret text of a backend")
+    house.worker.work_once()
+    run, _, [attempt] = house.read()
+    assert (run.state, attempt.code) == ("queued", "internal_error")
+    assert "secret" not in json.dumps([attempt.detail, run.detail])
+
+
+@pytest.mark.parametrize("total", [2, 4])
+def test_more_or_fewer_rows_than_the_snapshot_holds_is_no_file(house: House, total: int) -> None:
+    house.source.total = total
+    house.worker.work_once()
+    _, _, [attempt] = house.read()
+    assert (attempt.outcome, attempt.code) == ("retried", IncompleteError.code)
+    assert house.objects() == []
+
+
+def test_cancelled_in_mid_run(house: House) -> None:
+    told = threading.Event()
+    renewed = threading.Event()
+
+    def meanwhile() -> None:
+        if not told.is_set():
+            told.set()
+            house.write(lambda s: runs.request_cancel(s, s.get_one(Run, house.run_id), now=datetime.now(UTC)))
+        # The heartbeat hears of it within a beat; until then this reader is as slow as it takes.
+        renewed.wait(0.2)
+
+    house.source.meanwhile = meanwhile
+    house.source.pages = [[b'{"id":%d}' % n] for n in range(500)]
+    house.source.total = 500
+    house.worker.work_once()
+    run, task, [attempt] = house.read()
+    assert (run.state, task.state, task.state_reason) == ("cancelled", "ERROR", "cancelled")
+    assert attempt.outcome == "cancelled"
+    assert house.objects() == []
+    assert house.source.closed == 1
+
+
+def test_a_run_taken_over_in_mid_run_is_left_alone_and_its_object_deleted(house: House) -> None:
+    """The lease lapses and another worker finishes between the last byte and the publication."""
+    other = Worker(house.services, name="other")
+    rounds = []
+
+    def meanwhile() -> None:
+        if not rounds:
+            rounds.append(1)
+            house.services.database.clock_offset += timedelta(minutes=5)
+            assert other.work_once()
+
+    house.worker._settings = house.worker._settings.model_copy(update={"heartbeat_seconds": 30.0})
+    house.source.meanwhile = meanwhile
+    house.worker.work_once()
+    run, task, attempts = house.read()
+    assert (run.state, task.state) == ("done", "DONE")
+    assert [(a.worker, a.outcome) for a in attempts] == [("worker", "abandoned"), ("other", "published")]
+    assert run.artifact is not None
+    assert [o.name for o in house.objects()] == [run.artifact["object"]]
+
+
+def test_draining_without_grace_hands_the_run_back_and_burns_no_attempt(house: House) -> None:
+    house.worker._settings = house.worker._settings.model_copy(update={"grace_seconds": 0.0})
+    house.source.meanwhile = lambda: setattr(house.worker._drain, "since", 0.0)
+    house.worker.work_once()
+    run, task, [attempt] = house.read()
+    assert (run.state, run.attempts, attempt.outcome) == ("queued", 0, "interrupted")
+    assert task.state == "INPROGRESS"
+    assert house.objects() == []
+
+
+def test_a_source_without_progress_is_ended(house: House) -> None:
+    house.worker._settings = house.worker._settings.model_copy(update={"stall_timeout_seconds": 0.01})
+    still = threading.Event()
+    house.source.meanwhile = lambda: still.wait(2) and None
+    house.worker.work_once()
+    _, _, [attempt] = house.read()
+    assert (attempt.outcome, attempt.code) == ("retried", "stalled")
+
+
+def test_a_removed_clients_run_fails_and_its_schedule_pauses(house: House) -> None:
+    def remove(session: Session) -> None:
+        [client] = clients.list_clients(session)
+        clients.remove_client(session, client.id, now=datetime.now(UTC))
+
+    house.write(remove)
+    house.worker.work_once()
+    run, task, _ = house.read()
+    assert (run.state, run.reason) == ("failed", "authority_lost")
+    assert task.paused_at is not None
+    assert house.source.opened == 0
+
+
+@pytest.mark.parametrize(
+    ("on_empty", "state", "file"), [("file", "done", True), ("skip", "done", False), ("error", "failed", False)]
+)
+def test_no_rows(house: House, on_empty: str, state: str, file: bool) -> None:  # noqa: FBT001
+    def ask(session: Session) -> None:
+        run = session.get_one(Run, house.run_id)
+        run.definition = {**run.definition, "target": {**run.definition["target"], "on_empty": on_empty}}
+        session.add(run)
+
+    house.write(ask)
+    house.source.pages, house.source.total = [], 0
+    house.worker.work_once()
+    run, _, _ = house.read()
+    assert (run.state, run.artifact is not None, bool(house.objects())) == (state, file, file)
+
+
+def test_a_storage_that_fails_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def upload(*_: object, **__: object) -> Iterator[None]:
+        raise StorageUnavailableError
+        yield
+
+    monkeypatch.setattr(house.services.storage, "upload", upload)
+    house.worker.work_once()
+    _, _, [attempt] = house.read()
+    assert (attempt.outcome, attempt.code) == ("retried", "storage_unavailable")
+
+
+def test_the_delay_before_a_retry_is_jittered_doubled_and_capped(house: House) -> None:
+    settings = house.services.settings.worker.model_copy(update={"retry_base_seconds": 5.0, "retry_cap_seconds": 300.0})
+    ceilings = [retry_delay(n, settings, lambda: 1.0).total_seconds() for n in range(1, 9)]
+    assert ceilings == [5, 10, 20, 40, 80, 160, 300, 300]
+    assert retry_delay(10**6, settings, lambda: 0.5).total_seconds() == 150
+    assert retry_delay(3, settings, lambda: 0.0).total_seconds() == 0
