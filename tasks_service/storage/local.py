@@ -89,9 +89,7 @@ class LocalStorage:
             for found in self._tree.walk(checked_prefix(prefix)):
                 yield found.stored
 
-    def sign(
-        self, stored: StoredObject, *, file_name: str, content_type: str, lifetime: timedelta
-    ) -> SignedUrl:
+    def sign(self, stored: StoredObject, *, file_name: str, content_type: str, lifetime: timedelta) -> SignedUrl:
         """Make a link to this generation, which the service itself serves under /files/."""
         expires = int((self._now() + lifetime).timestamp())
         link = Link(

@@ -21,6 +21,7 @@ import google_crc32c
 from tasks_service.errors import ServiceError, StorageError, StorageUnavailableError
 from tasks_service.storage import StoredObject
 from tasks_service.storage.local_tree import Tree, content_name, describe, sync_folder
+from tasks_service.storage.names import already_exists
 
 _PASSING = {
     errno.ENOSPC,
@@ -81,9 +82,7 @@ class LocalUpload:
             sync_folder(self._folder)
             found = describe(self._name, self._tree.place(self._folder, self._name) / content)
         if found is None or found.stored.size != self._size:
-            raise StorageUnavailableError(
-                "The file was deleted or changed while it was being finished; try again."
-            )
+            raise StorageUnavailableError("The file was deleted or changed while it was being finished; try again.")
         self._committed = True
         return found.stored
 
@@ -107,13 +106,6 @@ class LocalUpload:
         if self._descriptor is None or self._broken:
             raise StorageError("This upload has ended or failed; begin another.")
         return self._descriptor
-
-
-def already_exists() -> StorageError:
-    """Return the error of an upload to a name that is taken; both adapters raise it."""
-    return StorageError(
-        "An object of that name exists already and is never overwritten; write under a new name."
-    )
 
 
 @contextmanager

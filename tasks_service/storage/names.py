@@ -39,6 +39,11 @@ def checked_prefix(prefix: str) -> str:
     return prefix
 
 
+def already_exists() -> StorageError:
+    """Return the error of an upload to a name that is taken; both adapters raise it."""
+    return StorageError("An object of that name exists already and is never overwritten; write under a new name.")
+
+
 def attachment(file_name: str) -> str:
     """Return the Content-Disposition that saves a response under `file_name` (RFC 6266).
 
