@@ -2,8 +2,8 @@
 
 Operations are named ``upload.start`` (of a resumable session), ``upload.chunk``, ``upload.status``,
 ``upload.whole`` (media and multipart), ``object.get``, ``object.patch``, ``object.delete``, ``object.list``,
-``object.compose``, ``object.rewrite``, ``object.download``, ``bucket``, ``signed``, ``token``, ``sign_blob``
-and ``metadata``; a fault takes a pattern of them (``upload.*``).
+``object.compose``, ``object.rewrite``, ``object.download``, ``bucket``, ``bucket.permissions``, ``signed``,
+``token``, ``sign_blob`` and ``metadata``; a fault takes a pattern of them (``upload.*``).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Fault:
         left: how many more times.
         skip: how many matching requests pass before.
         status: answered instead of doing the operation; 0 for the other kinds.
+        message: of that answer.
+        changes: members of the JSON answer that are not what they should be.
         lose_answer: do the operation, then reset the connection instead of answering.
         reset_after: bytes of the request (an upload) or of the answer (a download) after which the connection
             is reset; None for never.
@@ -34,6 +36,8 @@ class Fault:
     left: int = 1
     skip: int = 0
     status: int = 0
+    message: str = "a fault of the test"
+    changes: dict[str, object] = field(default_factory=dict)
     lose_answer: bool = False
     reset_after: int | None = None
 
@@ -61,9 +65,21 @@ class Faults:
         self._gates: list[Gate] = []
         self._seen: list[str] = []
 
-    def fail(self, operations: str, *, status: int = 503, times: int = 1, skip: int = 0) -> None:
+    def fail(
+        self,
+        operations: str,
+        *,
+        status: int = 503,
+        times: int = 1,
+        skip: int = 0,
+        message: str = "a fault of the test",
+    ) -> None:
         """Answer an error ``times`` times, after ``skip`` requests that pass; nothing is done then."""
-        self._add(Fault(operations, left=times, skip=skip, status=status))
+        self._add(Fault(operations, left=times, skip=skip, status=status, message=message))
+
+    def misreport(self, operations: str, changes: dict[str, object], *, times: int = 1, skip: int = 0) -> None:
+        """Do what is asked, but answer these members of the JSON instead of the true ones."""
+        self._add(Fault(operations, left=times, skip=skip, changes=changes))
 
     def lose_answer(self, operations: str, *, times: int = 1, skip: int = 0) -> None:
         """Do what is asked, then reset the connection: the client cannot know that it worked."""

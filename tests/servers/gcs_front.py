@@ -98,9 +98,11 @@ class Handler(BaseHTTPRequestHandler):
             fault = self.server.faults.meet(operation)
             if fault and fault.status:
                 self._body()
-                self._answer(problem(fault.status, "a fault of the test"), None)
+                self._answer(problem(fault.status, fault.message), None)
                 return
             answer = act(fault)
+            if fault and fault.changes:
+                answer = answer._replace(body=json.dumps(json.loads(answer.body) | fault.changes).encode())
             if fault and fault.lose_answer:
                 raise ConnectionLostError  # noqa: TRY301
             self._answer(answer, fault)
@@ -126,10 +128,7 @@ class Handler(BaseHTTPRequestHandler):
             return "upload.whole", "upload_whole"
         if "upload_id" not in self.query:
             return "upload.start", "upload_start"
-        asking = (
-            self.lower.get("content-range", "").startswith("bytes */")
-            and self.lower.get("content-length") == "0"
-        )
+        asking = self.lower.get("content-range", "").startswith("bytes */") and self.lower.get("content-length") == "0"
         return ("upload.status" if asking else "upload.chunk"), "upload_chunk"
 
     def _authorized(self, act: Callable[[Fault | None], Answer]) -> Callable[[Fault | None], Answer]:
@@ -183,6 +182,11 @@ class Handler(BaseHTTPRequestHandler):
         signature = self.server.key.sign(payload, padding.PKCS1v15(), hashes.SHA256())
         return success({"keyId": "key-of-the-tests", "signedBlob": base64.b64encode(signature).decode()})
 
+    def permissions(self, _: Fault | None) -> Answer:
+        """Which of the permissions asked for are held: all."""
+        asked = [value for name, value in parse_qsl(self.raw_query) if name == "permissions"]
+        return success({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
+
     # -- objects --------------------------------------------------------------------------------------------
 
     def forward(self, _: Fault | None) -> Answer:
@@ -209,9 +213,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.changing:
             refused = self._judge(bucket, self.names["object"], self.query, must_exist=False)
             for source in json.loads(body).get("sourceObjects", []):
-                conditions = {
-                    name: str(value) for name, value in (source.get("objectPreconditions") or {}).items()
-                }
+                conditions = {name: str(value) for name, value in (source.get("objectPreconditions") or {}).items()}
                 if source.get("generation"):
                     conditions["generation"] = str(source["generation"])
                 refused = refused or self._judge(bucket, source["name"], conditions)
@@ -288,7 +290,7 @@ class Handler(BaseHTTPRequestHandler):
             return problem(404, "no such upload")
         with session.lock:
             if self.command == "DELETE":
-                del self.server.sessions[session.key]
+                self.server.sessions.pop(session.key).content.close()
                 return Answer(499, {})
             if session.answer:
                 self._body()
@@ -319,9 +321,7 @@ class Handler(BaseHTTPRequestHandler):
         answer = self._upstream("GET", path, b"")
         return json.loads(answer.body) if answer.status == 200 else None
 
-    def _judge(
-        self, bucket: str, name: str, query: dict[str, str], *, must_exist: bool = True
-    ) -> Answer | None:
+    def _judge(self, bucket: str, name: str, query: dict[str, str], *, must_exist: bool = True) -> Answer | None:
         """The refusal of an operation whose generation or preconditions do not hold, else None."""
         found = self._metadata(bucket, name)
         generation = str(found["generation"]) if found else "0"
@@ -380,6 +380,7 @@ ROUTES = [
     ("PATCH|PUT", OBJECT, "object.patch", "change"),
     ("DELETE", OBJECT, "object.delete", "change"),
     ("GET", f"{BUCKET}/o", "object.list", "forward"),
+    ("GET", f"{BUCKET}/iam/testPermissions", "bucket.permissions", "permissions"),
     ("GET|POST|PATCH|DELETE", r"/storage/v1/b(/[^/]+)?", "bucket", "forward"),
     ("GET|HEAD", "/(?P<bucket>[^/]+)/(?P<object>.+)", "signed", "signed"),
 ]
