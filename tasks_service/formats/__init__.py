@@ -12,16 +12,23 @@ from tasks_service.sources import Documents
 
 
 class Encoder(Protocol):
-    """Turns documents into the bytes of one file: header + separator.join(encode(page) for page in pages) + footer."""
+    """Turns documents into the bytes of one file: header + separator.join(encode(page) for page in pages) + footer.
+
+    A file without a single document is `empty` instead.
+    """
 
     extension: str
     content_type: str
     header: bytes
     separator: bytes
     footer: bytes
+    empty: bytes
 
     def encode(self, documents: Documents) -> Encoded:
-        """Encode one non-empty page. Safe to call from several threads; heavy work leaves the interpreter lock."""
+        """Encode one non-empty page. Safe to call from several threads; heavy work leaves the interpreter lock.
+
+        Raises SourceError where a document is not JSON.
+        """
         ...
 
 

@@ -1,0 +1,53 @@
+"""JSON (one array) and JSONL (a document a line): the raw documents themselves, byte for byte.
+
+What lives here is the joining. Nothing is parsed: integers of any length, the order of members, `1.0` and `1` arrive
+as the source holds them. Only line breaks between the tokens of a document become spaces, so that a document is one
+line (JSON allows no line break inside a string). Called by registry.py.
+"""
+
+from __future__ import annotations
+
+from tasks_service.formats import Encoded
+from tasks_service.sources import Documents
+
+_CR = b"\r"
+_LF = b"\n"
+
+
+def one_line(documents: Documents, joint: bytes = _LF) -> bytes:
+    """Join documents by `joint`, each of them on a line of its own."""
+    joined = joint.join(documents)
+    breaks = (len(documents) - 1) * joint.count(_LF)
+    if joined.count(_LF) == breaks and _CR not in joined:
+        return joined
+    return joint.join(document.replace(_LF, b" ").replace(_CR, b" ") for document in documents)
+
+
+class JsonLinesEncoder:
+    """A document a line, each line ended by a line feed."""
+
+    extension = "jsonl"
+    content_type = "application/x-ndjson"
+    header = b""
+    separator = b""
+    footer = b""
+    empty = b""
+
+    def encode(self, documents: Documents) -> Encoded:
+        """Join one page."""
+        return Encoded(one_line([*documents, b""]), len(documents))
+
+
+class JsonEncoder:
+    """One array of all documents, a line each."""
+
+    extension = "json"
+    content_type = "application/json"
+    header = b"[\n"
+    separator = b",\n"
+    footer = b"\n]\n"
+    empty = b"[]\n"
+
+    def encode(self, documents: Documents) -> Encoded:
+        """Join one page."""
+        return Encoded(one_line(documents, self.separator), len(documents))

@@ -1,0 +1,61 @@
+"""Which formats there are, and which encoder a task's target asks for.
+
+What lives here is the table; each encoder is a file of its own. Called by export.py for a run, and by the API for the
+checks of a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from segments import Catalog
+from tasks_service.config import IndexSettings
+from tasks_service.errors import Fault, InvalidRequestError
+from tasks_service.formats import Encoder
+from tasks_service.formats.columns import check_columns, chosen_columns
+from tasks_service.formats.csv_encoder import CsvEncoder
+from tasks_service.formats.csv_options import csv_faults, csv_options
+from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
+
+__all__ = ["COLUMN_FORMATS", "FORMATS", "check_columns", "check_options", "encoder_for"]
+
+
+def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+    return CsvEncoder(chosen_columns(target, catalog, index), csv_options(target.get("options") or {}))
+
+
+_ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings], Encoder]]] = {
+    "csv": _csv,
+    "json": lambda _target, _catalog, _index: JsonEncoder(),
+    "jsonl": lambda _target, _catalog, _index: JsonLinesEncoder(),
+}
+
+FORMATS: Final = tuple(_ENCODERS)
+"""The names `export_format` may have; each is its file's extension too."""
+
+COLUMN_FORMATS: Final = ("csv",)
+"""The formats that have columns; the others hold whole documents, and refuse `columns`."""
+
+
+def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+    """Return the encoder of one file.
+
+    Raises InvalidRequestError for an unknown format or option, and where the index lacks a column that is asked for.
+    """
+    name = str(target.get("export_format") or "csv")
+    if name not in _ENCODERS:
+        raise InvalidRequestError(f"Unknown format {name!r}; use one of {', '.join(FORMATS)}.")
+    if faults := check_options(name, target.get("options") or {}):
+        raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
+    return _ENCODERS[name](target, catalog, index)
+
+
+def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]:
+    """Return what is wrong with a target's `options` for that format, each with its pointer under /target/options."""
+    if export_format == "csv":
+        return csv_faults(options)
+    return [
+        Fault(f"/target/options/{name}", "unknown_option", f"{export_format} has no options; only csv has.")
+        for name in options
+    ]
