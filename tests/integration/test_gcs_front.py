@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
 import urllib.error
@@ -47,10 +48,22 @@ def _fetch(url: str, **headers: str) -> tuple[int, bytes, Message]:
             return error.code, error.read(), error.headers
 
 
+@contextlib.contextmanager
+def _writing(blob: Any, **options: Any) -> Iterator[Any]:
+    """A writer that is dead afterwards: one whose ``close()`` failed would upload again when it is collected."""
+    writer = blob.open("wb", **options)
+    try:
+        yield writer
+    finally:
+        if not writer.closed:
+            writer.terminate()
+
+
 def _upload(bucket: Bucket, name: str, content: bytes, **options: Any) -> Any:
     blob = bucket.blob(name, chunk_size=MIB)
-    with blob.open("wb", if_generation_match=0, content_type="text/csv", **options) as writer:
+    with _writing(blob, if_generation_match=0, content_type="text/csv", **options) as writer:
         writer.write(content)
+        writer.close()
     blob.reload()
     return blob
 
@@ -91,11 +104,11 @@ def test_a_second_upload_of_the_name_is_refused(bucket: Bucket) -> None:
 def test_of_two_sessions_only_one_finishes(bucket: Bucket) -> None:
     from google.cloud.storage.exceptions import InvalidResponse
 
-    first = bucket.blob("a", chunk_size=MIB).open("wb", if_generation_match=0)
-    first.write(CONTENT)  # the session is open, the object not there yet
-    _upload(bucket, "a", b"other")
-    with pytest.raises(InvalidResponse, match="412"):
-        first.close()
+    with _writing(bucket.blob("a", chunk_size=MIB), if_generation_match=0) as first:
+        first.write(CONTENT)  # the session is open, the object not there yet
+        _upload(bucket, "a", b"other")
+        with pytest.raises(InvalidResponse, match="412"):
+            first.close()
     assert bucket.blob("a").download_as_bytes() == b"other"
 
 
@@ -130,8 +143,10 @@ def test_a_declared_checksum_that_is_wrong_makes_no_object(gcs: Gcs, bucket: Buc
 
     blob = bucket.blob("a", chunk_size=MIB)
     blob.crc32c = "AAAAAA=="
-    with pytest.raises(InvalidResponse, match="400"), blob.open("wb") as writer:
+    with _writing(blob) as writer:
         writer.write(CONTENT)
+        with pytest.raises(InvalidResponse, match="400"):
+            writer.close()
     assert not bucket.blob("a").exists()
 
 
@@ -154,9 +169,7 @@ def test_compose_minds_its_preconditions(bucket: Bucket) -> None:
     whole = bucket.blob("whole")
     with pytest.raises(PreconditionFailed):
         whole.compose(parts, if_source_generation_match=[parts[0].generation, 1])
-    whole.compose(
-        parts, if_generation_match=0, if_source_generation_match=[part.generation for part in parts]
-    )
+    whole.compose(parts, if_generation_match=0, if_source_generation_match=[part.generation for part in parts])
     assert whole.download_as_bytes() == b"p1p2"
     with pytest.raises(PreconditionFailed):
         bucket.blob("whole").compose(parts, if_generation_match=0)
@@ -255,9 +268,7 @@ def test_an_upload_can_be_held_and_released(gcs: Gcs, bucket: Bucket) -> None:
     assert gcs.faults.count("upload.chunk") == 4
 
 
-def test_a_machine_without_a_key_signs_by_iam(
-    gcs: Gcs, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_a_key_signs_by_iam(gcs: Gcs, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     import google.auth.iam
     import google.auth.transport.requests
     from google.auth import compute_engine

@@ -108,9 +108,7 @@ def java_home(lowest: int, highest: int) -> Path:
     for home in homes:
         if lowest <= _java_major(home) <= highest:
             return home
-    raise UnavailableError(
-        f"Elasticsearch needs a Java {lowest} to {highest}; set ES_JAVA_HOME to the home of one"
-    )
+    raise UnavailableError(f"Elasticsearch needs a Java {lowest} to {highest}; set ES_JAVA_HOME to the home of one")
 
 
 def _java_major(home: Path) -> int:

@@ -119,3 +119,4 @@ def gcs(gcs_front: Gcs) -> Iterator[Gcs]:
     yield gcs_front
     gcs_front.faults.clear()
     gcs_front.clock.reset()
+    assert not gcs_front.defects

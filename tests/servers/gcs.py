@@ -30,9 +30,7 @@ MODULE = "github.com/fsouza/fake-gcs-server"
 BOOT_SECONDS = 60.0
 PORT_TRIES = 5
 PROJECT = "tests"
-OPTIONS = (
-    "-scheme http -host 127.0.0.1 -port {port} -public-host 127.0.0.1:{port} -backend memory -log-level warn"
-)
+OPTIONS = "-scheme http -host 127.0.0.1 -port {port} -public-host 127.0.0.1:{port} -backend memory -log-level warn"
 EMAIL = "exporter@tests.iam.gserviceaccount.com"
 
 
@@ -84,6 +82,7 @@ class Gcs:
         project: a project name.
         faults: what is to go wrong, and what was asked.
         clock: by which signed links are judged.
+        defects: exceptions of the front itself.
     """
 
     endpoint: str
@@ -92,6 +91,7 @@ class Gcs:
     project: str
     faults: Faults
     clock: Clock
+    defects: list[str]
 
     def bucket(self) -> str:
         """Make a bucket nobody else uses; returns its name."""
@@ -126,7 +126,7 @@ def serving(upstream: str, directory: Path) -> Iterator[Gcs]:
     thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield Gcs(front.endpoint, path, EMAIL, PROJECT, front.faults, front.clock)
+        yield Gcs(front.endpoint, path, EMAIL, PROJECT, front.faults, front.clock, front.defects)
     finally:
         front.faults.clear()
         front.shutdown()
@@ -162,9 +162,7 @@ def main() -> None:
         running = SERVER.start(directory)
         try:
             with serving(running.state["upstream"], directory) as gcs:
-                sys.stdout.write(
-                    f"{gcs.endpoint} with the key {gcs.credentials_file} and the bucket {gcs.bucket()}\n"
-                )
+                sys.stdout.write(f"{gcs.endpoint} with the key {gcs.credentials_file} and the bucket {gcs.bucket()}\n")
                 sys.stdout.flush()
                 threading.Event().wait()
         except KeyboardInterrupt:

@@ -37,9 +37,7 @@ def xml_problem(status: int, code: str, message: str) -> Answer:
 
 def success(body: dict[str, Any]) -> Answer:
     """A JSON answer."""
-    return Answer(
-        200, {"Content-Type": "application/json", "Metadata-Flavor": "Google"}, json.dumps(body).encode()
-    )
+    return Answer(200, {"Content-Type": "application/json", "Metadata-Flavor": "Google"}, json.dumps(body).encode())
 
 
 def pieces(answer: Answer, left: int) -> Iterator[bytes]:

@@ -2,8 +2,8 @@
 
 It asks for an access token, enforces preconditions and generations on every operation, runs resumable uploads
 by the real rules (``gcs_sessions``), judges signed links (``gcs_signatures``), answers the token exchange,
-the metadata server and IAM's ``signBlob``, and carries out the faults of a test (``gcs_faults``). Everything else
-is passed on. It runs in threads of the process that uses it, one front a process; the emulator is shared.
+the metadata server and IAM's ``signBlob``, and carries out the faults of a test (``gcs_faults``). Everything
+else is passed on. It runs in threads of the process that uses it, one a process; the emulator is shared.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Front(ThreadingHTTPServer):
         self.faults = Faults()
         self.clock = Clock()
         self.sessions: dict[str, Session] = {}
+        self.defects: list[str] = []
         self.changing = threading.Lock()  # between looking at a generation and changing the object
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -85,8 +86,6 @@ class Handler(BaseHTTPRequestHandler):
         self._serve()
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
-
-    # -- one request ----------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
@@ -112,6 +111,11 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(problem(error.status, str(error)), None)
         except RefusedError as error:
             self._answer(xml_problem(error.status, error.code, str(error)), None)
+        except ConnectionError:
+            self.close_connection = True  # the client went away
+        except Exception as error:  # noqa: BLE001 -- a defect of the front: the test that met it must fail
+            self.server.defects.append(f"{self.command} {self.raw_path}: {error!r}")
+            self._reset()
 
     def _route(self) -> tuple[str, Callable[[Fault | None], Answer]]:
         for method, pattern, operation, name in ROUTES:
@@ -127,6 +131,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.query.get("uploadType") != "resumable":
             return "upload.whole", "upload_whole"
         if "upload_id" not in self.query:
+            if self.command == "DELETE":  # what the library sends to end a session names no session
+                return "upload.cancel", "nothing"
             return "upload.start", "upload_start"
         asking = self.lower.get("content-range", "").startswith("bytes */") and self.lower.get("content-length") == "0"
         return ("upload.status" if asking else "upload.chunk"), "upload_chunk"
@@ -192,6 +198,11 @@ class Handler(BaseHTTPRequestHandler):
     def forward(self, _: Fault | None) -> Answer:
         """Pass on as it is."""
         return self._upstream(self.command, self.path, self._body())
+
+    def nothing(self, _: Fault | None) -> Answer:
+        """What is asked for does not exist."""
+        self._body()
+        return problem(404, "no such upload")
 
     def look(self, _: Fault | None) -> Answer:
         """Reads: preconditions and generation, then pass on."""

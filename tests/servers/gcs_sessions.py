@@ -113,9 +113,7 @@ class Session:
         ]
         for value in declared:
             if value and value != actual:
-                raise BadUploadError(
-                    400, f"Provided CRC32C {value} doesn't match calculated CRC32C {actual}."
-                )
+                raise BadUploadError(400, f"Provided CRC32C {value} doesn't match calculated CRC32C {actual}.")
 
     def multipart(self) -> tuple[str, list[bytes | IO[bytes]], int]:
         """The object as one multipart upload: content type, the pieces of the body, its length."""

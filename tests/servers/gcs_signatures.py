@@ -99,9 +99,7 @@ def _canonical(
     query = "&".join(
         f"{name}={value}"
         for name, value in sorted(
-            (quote(name, safe="-_.~"), quote(value, safe="-_.~"))
-            for name, value in pairs
-            if name != "X-Goog-Signature"
+            (quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in pairs if name != "X-Goog-Signature"
         )
     )
     lines = [f"{name}:{' '.join(headers.get(name, '').split())}" for name in names]

@@ -81,6 +81,4 @@ def run(command: list[str], *, what: str, environment: dict[str, str] | None = N
         check=False,
     )
     if done.returncode != 0:
-        raise UnavailableError(
-            f"{what} could not be had ({command[0]} ended {done.returncode}): {done.stdout[-1500:]}"
-        )
+        raise UnavailableError(f"{what} could not be had ({command[0]} ended {done.returncode}): {done.stdout[-1500:]}")

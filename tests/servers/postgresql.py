@@ -138,9 +138,7 @@ def create_database(port: int, name: str) -> str:
     """Create an empty database; returns its SQLAlchemy URL."""
     import psycopg
 
-    with psycopg.connect(
-        host="127.0.0.1", port=port, user=USER, dbname="postgres", autocommit=True
-    ) as connection:
+    with psycopg.connect(host="127.0.0.1", port=port, user=USER, dbname="postgres", autocommit=True) as connection:
         connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
     return f"postgresql+psycopg://{USER}@127.0.0.1:{port}/{name}"
 

@@ -100,9 +100,7 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) 
             process.stdin.close()
 
 
-def wait_until(
-    ready: Callable[[], bool], process: subprocess.Popen[bytes], *, log: Path, seconds: float
-) -> None:
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], *, log: Path, seconds: float) -> None:
     """Return once ``ready()`` is true.
 
     Raises:
