@@ -47,9 +47,7 @@ class Catalog:
         return cls._sorted(fields, columns, doubts_counted=doubts_counted)
 
     @classmethod
-    def from_columns(
-        cls, columns: Sequence[tuple[str, str]], *, types: Mapping[str, str] | None = None
-    ) -> Catalog:
+    def from_columns(cls, columns: Sequence[tuple[str, str]], *, types: Mapping[str, str] | None = None) -> Catalog:
         """The catalogue of a DuckDB relation.
 
         Args:
@@ -71,9 +69,7 @@ class Catalog:
             for one in catalog.fields:
                 known = fields.setdefault(one.name, one)
                 if known != one and not known.refusal:
-                    reason = (
-                        f"the indices behind it disagree: {known.storage} in one, {one.storage} in another"
-                    )
+                    reason = f"indices behind it disagree: {known.storage} in one, {one.storage} in another"
                     fields[one.name] = replace(known, refusal=reason)
         columns = dict.fromkeys(column for catalog in catalogs for column in catalog.columns)
         counted = all(catalog.doubts_counted for catalog in catalogs)

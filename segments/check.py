@@ -14,7 +14,10 @@ from segments.errors import Fault, SegmentError, listed, shown
 from segments.fields import Field, Level
 from segments.operators import OPERATORS
 from segments.packing import MAX_CLAUSES, clauses
-from segments.tree import And, Asked, Compare, Exists, Leaf, Nested, Not, OneOf, Or, Text, Tree, checked
+from segments.tree import And, Asked, Compare, Exists, Leaf, Nested, Not, OneOf, Or, Scalar, Text, Tree, checked
+
+# Finding near names takes time in proportion to the name and to the catalogue.
+_HINTS, _LONGEST_WORD = 20, 100
 
 
 def check(tree: Tree, catalog: Catalog) -> Tree:
@@ -34,7 +37,8 @@ def check_all(tree: Tree, catalog: Catalog) -> tuple[Tree, list[Fault]]:
     checking = _Checking(catalog)
     found = checking.tree(tree)
     if not checking.faults and clauses(found) > MAX_CLAUSES:
-        detail = f"asks {clauses(found):,} conditions; at most {MAX_CLAUSES:,} are allowed: shorten the lists of strings"
+        asked = f"asks {clauses(found):,} conditions, of which {MAX_CLAUSES:,} are allowed"
+        detail = f"{asked}; shorten the lists of strings"
         checking.faults.append(Fault("/rules", "too_many", detail))
     return found, checking.faults
 
@@ -111,21 +115,23 @@ def _doubt(leaf: Leaf, field: Field) -> str | None:
         return None
     match leaf:
         case Text():
-            return field.exact
-        case Compare(value=str(value)):
-            return field.exact if _length(value) > field.ignore_above else None
+            doubt = True
+        case Compare(value=value):
+            doubt = _length(value) > field.ignore_above
         case OneOf(values=values):
-            longest = max((_length(value) for value in values if isinstance(value, str)), default=0)
-            return field.exact if longest > field.ignore_above else None
+            doubt = any(_length(value) > field.ignore_above for value in values)
         case Exists():
             # Outside nested documents the query asks _ignored itself; a text parent knows every value.
-            return field.exact if field.storage == "keyword" and field.nested is not None else None
+            doubt = field.storage == "keyword" and field.nested is not None
         case _:
-            return None
+            doubt = False
+    return field.exact if doubt else None
 
 
-def _length(value: str) -> int:
-    """UTF-16 units, the most any version of Elasticsearch counts a string to have."""
+def _length(value: Scalar) -> int:
+    """UTF-16 units: how Elasticsearch counts a string against ``ignore_above``."""
+    if not isinstance(value, str):
+        return 0
     return len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -196,7 +202,8 @@ class _Checking:
             self._fault(asked, "nesting_path", "wrong_nesting", detail)
 
     def _unknown(self, name: str) -> str:
-        near = difflib.get_close_matches(name, list(self._catalog.by_name), n=3)
+        few = len(self.faults) < _HINTS and len(name) <= _LONGEST_WORD
+        near = difflib.get_close_matches(name, list(self._catalog.by_name), n=3) if few else []
         hint = f"; did you mean {listed(near)}?" if near else ""
         return f"the index has no field {shown(name)}{hint}"
 

@@ -142,9 +142,7 @@ class _Place:
         return replace(self, keys=(), nested=self.name, levels=(*self.levels, level))
 
 
-def read_columns(
-    columns: Sequence[tuple[str, str]], types: Mapping[str, str]
-) -> tuple[list[Field], list[Column]]:
+def read_columns(columns: Sequence[tuple[str, str]], types: Mapping[str, str]) -> tuple[list[Field], list[Column]]:
     """The fields and columns of a relation; see ``Catalog.from_columns``."""
     fields: list[Field] = []
     found: list[Column] = []
@@ -158,9 +156,7 @@ def read_columns(
     if unused:
         raise ValueError(f"these pins fit no column: {', '.join(sorted(unused))}")
     counts = [one.name for one in fields]
-    twice = (
-        {name for name in counts if counts.count(name) > 1} if len(set(counts)) < len(counts) else set[str]()
-    )
+    twice = {name for name in counts if counts.count(name) > 1} if len(set(counts)) < len(counts) else set[str]()
     reason = "two columns spell this name, one with a dot and one as a struct"
     return [replace(one, refusal=reason) if one.name in twice else one for one in fields], found
 

@@ -8,6 +8,7 @@ documents as ``json.loads`` gives them. The service uses it where one document i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any, cast
 
@@ -116,7 +117,7 @@ def _string(value: object) -> str | None:
 def _matcher(leaf: Leaf, storage: str) -> Callable[[Any], bool]:
     """The test a value that is not null must pass; ``storage`` for numbers only."""
 
-    def bound(value: Scalar) -> Any:
+    def bound(value: Scalar) -> Scalar | Decimal:
         return operand(cast("int | float", value), storage) if storage else value
 
     match leaf:
@@ -129,7 +130,7 @@ def _matcher(leaf: Leaf, storage: str) -> Callable[[Any], bool]:
             return lambda value: value in among
         case Range(low=low, high=high):
             least, most = (None if side is None else bound(side) for side in (low, high))
-            return lambda value: (least is None or value >= least) and (most is None or value <= most)
+            return partial(_between, least, most)
         case Period(start=start, end=end):
             return lambda value: (start is None or value >= start) and (end is None or value < end)
         case Text(placing=placing, needles=needles):
@@ -137,14 +138,16 @@ def _matcher(leaf: Leaf, storage: str) -> Callable[[Any], bool]:
             return partial(_placed, placing, folded)
 
 
-def _compared(op: str, bound: Any, value: Any) -> bool:
+def _compared(op: str, bound: object, value: object) -> bool:
     return _COMPARE[op](value, bound)
+
+
+def _between(least: object, most: object, value: object) -> bool:
+    return (least is None or _COMPARE["ge"](value, least)) and (most is None or _COMPARE["le"](value, most))
 
 
 def _placed(placing: str, needles: list[str], value: str) -> bool:
     text = fold(value)
     if placing == "contains":
         return any(needle in text for needle in needles)
-    return any(
-        text.startswith(needle) if placing == "starts_with" else text.endswith(needle) for needle in needles
-    )
+    return any(text.startswith(needle) if placing == "starts_with" else text.endswith(needle) for needle in needles)

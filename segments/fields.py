@@ -18,7 +18,7 @@ class Level:
 
     Attributes:
         keys: the members from the level above (or the root) to the list of children, as the source has them.
-        parts: the same without dots inside a member; documents may spell ``{"a.b": 1}`` or ``{"a": {"b": 1}}``.
+        parts: the same without dots inside a member; ``{"a.b": 1}`` and ``{"a": {"b": 1}}`` say the same.
         lists: how many lists deep the children lie in a DuckDB column; 0 is a single struct.
     """
 

@@ -1,7 +1,7 @@
 """Simple case folding: which characters are the same to the substring operators, and nothing else.
 
-The table is CaseFolding.txt of Unicode 16.0, statuses C and S (T and F are left out: ı is not i, ß is not
-ss), packed into runs. It is data of this package rather than the interpreter's, so that a segment means the
+The table is CaseFolding.txt of Unicode 16.0, statuses C and S (without T and F: a dotless i is not i, a sharp
+s is not ss), packed into runs. It is data of this package rather than the interpreter's, so that a segment means the
 same on every Python; a test derives it again from the interpreter's own case mappings. ``evaluate`` folds
 with it, and the engines get one class of alike characters per position from it.
 """
@@ -76,11 +76,7 @@ _RUNS: tuple[tuple[int, int, int, int], ...] = (
 @cache
 def folding_table() -> dict[int, int]:
     """Code point -> folded code point, for every character that folds to another (for ``str.translate``)."""
-    return {
-        code: code + distance
-        for first, last, step, distance in _RUNS
-        for code in range(first, last + 1, step)
-    }
+    return {code: code + distance for first, last, step, distance in _RUNS for code in range(first, last + 1, step)}
 
 
 @cache

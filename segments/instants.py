@@ -1,7 +1,8 @@
 """Dates as documents write them: the instant a date field makes of a JSON value.
 
-The forms are those of Elasticsearch's ``strict_date_optional_time`` and ``epoch_millis``, its defaults, and of
-``epoch_second``; without offset a date is UTC, and a date without time is its first instant. Called by ``evaluate``.
+The forms are those of Elasticsearch's ``strict_date_optional_time`` and ``epoch_millis``, its defaults, and
+of ``epoch_second``; without offset a date is UTC, and a date without time is its first instant. Called by
+``evaluate``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from math import floor
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - reckoned in UTC throughout
 _MILLISECOND = timedelta(milliseconds=1)
 _ISO = re.compile(
-    r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?"
-    r"(?:T(?:([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?)?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?)?",
+    r"(-?[0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?"
+    r"(?:T(?:([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?)?(Z|[+-][0-9]{2}(?::?[0-5][0-9])?)?)?)?)?",
     re.ASCII,
 )
+_CYCLE, _CYCLE_DAYS = 400, 146_097  # after so many years, and days, the calendar repeats
+_FURTHEST = 18 * 60  # minutes an offset may be from UTC
 _DIGITS = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -47,17 +50,23 @@ def _iso(text: str) -> int | None:
     year, month, day, hour, minute, second = (
         int(part or least) for part, least in zip(found.groups(), "011000", strict=False)
     )
+    cycles = (-year // _CYCLE + 1) if year < 1 else 0
     try:
-        moment = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001
+        moment = datetime(year + cycles * _CYCLE, month, day, hour, minute, second)  # noqa: DTZ001
     except ValueError:
         return None
+    offset = _offset(found[8] or "Z")
+    if abs(offset) > _FURTHEST:
+        return None
     fraction = int((found[7] or "0").ljust(9, "0")[:9]) // 1_000_000
-    return (moment - _EPOCH) // _MILLISECOND + fraction - _offset(found[8] or "Z")
+    elapsed = moment - _EPOCH - timedelta(days=cycles * _CYCLE_DAYS, minutes=offset)
+    return elapsed // _MILLISECOND + fraction
 
 
 def _offset(text: str) -> int:
+    """Minutes ahead of UTC."""
     if text == "Z":
         return 0
     digits = text[1:].replace(":", "").ljust(4, "0")
     minutes = int(digits[:2]) * 60 + int(digits[2:])
-    return (minutes if text[0] == "+" else -minutes) * 60_000
+    return minutes if text[0] == "+" else -minutes

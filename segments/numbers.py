@@ -1,7 +1,7 @@
 """How number fields store numbers, and which stored values a condition selects.
 
-``stored`` is what a mapping or column makes of a number in a document; ``operand`` what it makes of a number in
-a rule. For the engines every condition becomes a closed interval of stored values, so that no engine's own
+``stored`` is what a mapping or column makes of a number in a document; ``operand`` what it makes of a
+number in a rule. For the engines every condition becomes a closed interval of stored values, so that no engine's own
 rounding, casting or zero (Elasticsearch sorts -0.0 below 0.0) has a say. ``evaluate`` compares exactly and
 does not use the intervals.
 """

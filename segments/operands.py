@@ -27,6 +27,7 @@ _SCALARS = MappingProxyType(
     }
 )
 
+_LONGEST_WORD = 100  # finding what is near a word takes time in proportion to its length
 _Check = Callable[[str, object, str], Iterator[Fault]]
 
 
@@ -66,7 +67,9 @@ def is_number(value: object) -> bool:
 
 def closest(word: object, known: list[str]) -> str:
     """``; did you mean x?`` where something near ``word`` is known."""
-    near = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
+    if not isinstance(word, str) or len(word) > _LONGEST_WORD:
+        return ""
+    near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -121,9 +124,7 @@ def _word(pointer: str, value: object) -> Iterator[Fault]:
     if not is_text(value):
         yield _wrong(pointer, "words", value)
     elif not value:
-        yield Fault(
-            pointer, "empty", "must have at least one character; is_set asks whether there is a value"
-        )
+        yield Fault(pointer, "empty", "must have at least one character; is_set asks whether there is a value")
     elif len(cast("str", value)) > MAX_WORD:
         length = len(cast("str", value))
         yield Fault(pointer, "too_long", f"has {length:,} characters; at most {MAX_WORD} are allowed")
@@ -142,9 +143,7 @@ def _date(pointer: str, value: object, _field_type: str) -> Iterator[Fault]:
 def _factor(pointer: str, value: object, _field_type: str) -> Iterator[Fault]:
     if read_factor(value) is None:
         near = closest(value, list(FACTORS))
-        yield Fault(
-            pointer, "unknown_value", f"must be {wanted(Operand('', 'factor'))}, not {shown(value)}{near}"
-        )
+        yield Fault(pointer, "unknown_value", f"must be {wanted(Operand('', 'factor'))}, not {shown(value)}{near}")
 
 
 def _amount(pointer: str, value: object, _field_type: str) -> Iterator[Fault]:

@@ -95,81 +95,62 @@ _B: tuple[FieldType, ...] = ("boolean",)
 
 
 def _negative(name: str, of: Operator) -> Operator:
-    meaning = f"{of.name} does not match: no value does, or the field is missing"
+    meaning = f"`{of.name}` does not: no value matches, or the field is missing"
     return Operator(name, of.types, of.operands, of.build, of.how, meaning, of.name)
 
 
-def _rows() -> list[Operator]:
-    equals = Operator("is", _EXACT, _VALUE, "equals", "", "some value equals `value`")
-    one_of = Operator("is_any_of", _LISTED, _LIST, "one_of", "", "some value is in the list `value`")
-    contains = Operator(
-        "contains", _STRINGS, _WORDS, "text", "contains",
-        "some value has `value`, or one of the list, as a substring, case folded",
-    )  # fmt: skip
-    starts = Operator(
-        "starts_with", _STRINGS, _WORDS, "text", "starts_with",
-        "some value starts with `value`, or with one of the list, case folded",
-    )  # fmt: skip
-    ends = Operator(
-        "ends_with", _STRINGS, _WORDS, "text", "ends_with",
-        "some value ends with `value`, or with one of the list, case folded",
-    )  # fmt: skip
-    is_set = Operator(
-        "is_set", _ALL, (), "exists", "", 'the field has at least one value that is not null; "" is a value'
-    )
-    between = Operator(
-        "is_between_number", _N, _SPAN, "range", "",
-        "some value v has `min` <= v <= `max`; one of the two may be absent",
-    )  # fmt: skip
-    day = Operator("is_date", _D, _DATE, "day", "", "some instant lies on that calendar day in the time zone")
-    period = Operator(
-        "is_between_date", _D, _BOTH, "period", "",
-        "some instant t has `start_date` <= t <= `end_date`; bare dates are whole days, so the end day counts",
-    )  # fmt: skip
-    return [
-        equals,
-        _negative("is_not", equals),
-        one_of,
-        _negative("is_none_of", one_of),
-        contains,
-        _negative("does_not_contain", contains),
-        starts,
-        ends,
-        is_set,
-        _negative("is_not_set", is_set),
-        Operator("is_true", _B, (), "equals", "true", "some value is true"),
-        Operator("is_false", _B, (), "equals", "false", "some value is false"),
-        Operator("is_greater_than", _N, _NUMBER, "compare", "gt", "some value is greater than `value`"),
-        Operator("is_greater_or_equal", _N, _NUMBER, "compare", "ge", "some value is at least `value`"),
-        Operator("is_less_than", _N, _NUMBER, "compare", "lt", "some value is less than `value`"),
-        Operator("is_less_or_equal", _N, _NUMBER, "compare", "le", "some value is at most `value`"),
-        between,
-        _negative("is_not_between_number", between),
-        day,
-        _negative("is_not_date", day),
-        Operator(
-            "is_after_date", _D, _START, "after", "",
-            "some instant is strictly after `start_date`; a bare date means its whole day",
-        ),
-        Operator(
-            "is_before_date", _D, _END, "before", "",
-            "some instant is strictly before `end_date`; a bare date means its whole day",
-        ),
-        period,
-        _negative("is_not_between_date", period),
-        Operator("relative_less_than", _D, _RELATIVE, "window", "less", "some instant t has now - n units <= t < now"),
-        Operator("relative_more_than", _D, _RELATIVE, "window", "more", "some instant t has t < now - n units"),
-        Operator("relative_within_next", _D, _RELATIVE, "window", "next", "some instant t has now <= t < now + n units"),
-        Operator("relative_beyond_next", _D, _RELATIVE, "window", "beyond", "some instant t has t >= now + n units"),
-        Operator(
-            "relative_exactly", _D, _RELATIVE, "unit", "ago",
-            "some instant lies on the calendar unit n units ago (day 1 is yesterday)",
-        ),
-        Operator("in_current", _D, _FACTOR, "unit", "current", "some instant lies in the current calendar unit"),
-    ]  # fmt: skip
+_IS = Operator("is", _EXACT, _VALUE, "equals", "", "some value equals `value`")
+_ANY_OF = Operator("is_any_of", _LISTED, _LIST, "one_of", "", "some value is in the list `value`")
+_SUBSTRING = "`value`, or one of the list, as a {}, case folded"
+_CONTAINS = Operator(
+    "contains", _STRINGS, _WORDS, "text", "contains", f"some value has {_SUBSTRING.format('substring')}"
+)
+_SET = "the field has at least one value that is not null; the empty string is a value"
+_IS_SET = Operator("is_set", _ALL, (), "exists", "", _SET)
+_BETWEEN = "some single value v has `min` <= v <= `max`; one of the two may be absent"
+_BETWEEN_NUMBER = Operator("is_between_number", _N, _SPAN, "range", "", _BETWEEN)
+_DAY = "some instant lies on that calendar day in the time zone"
+_IS_DATE = Operator("is_date", _D, _DATE, "day", "", _DAY)
+_PERIOD = "some instant t has `start_date` <= t <= `end_date`; bare dates are whole days, the end day counts"
+_BETWEEN_DATE = Operator("is_between_date", _D, _BOTH, "period", "", _PERIOD)
+_AGO = "some instant lies on the calendar unit n units ago (day 1 is yesterday)"
+_AFTER = "some instant is strictly after `start_date`; a bare date means its whole day"
+_BEFORE = "some instant is strictly before `end_date`; a bare date means its whole day"
 
+_TABLE = (
+    _IS,
+    _negative("is_not", _IS),
+    _ANY_OF,
+    _negative("is_none_of", _ANY_OF),
+    _CONTAINS,
+    _negative("does_not_contain", _CONTAINS),
+    Operator("starts_with", _STRINGS, _WORDS, "text", "starts_with", f"some value has {_SUBSTRING.format('prefix')}"),
+    Operator("ends_with", _STRINGS, _WORDS, "text", "ends_with", f"some value has {_SUBSTRING.format('suffix')}"),
+    _IS_SET,
+    _negative("is_not_set", _IS_SET),
+    Operator("is_true", _B, (), "equals", "true", "some value is true"),
+    Operator("is_false", _B, (), "equals", "false", "some value is false"),
+    Operator("is_greater_than", _N, _NUMBER, "compare", "gt", "some value is greater than `value`"),
+    Operator("is_greater_or_equal", _N, _NUMBER, "compare", "ge", "some value is `value` or greater"),
+    Operator("is_less_than", _N, _NUMBER, "compare", "lt", "some value is less than `value`"),
+    Operator("is_less_or_equal", _N, _NUMBER, "compare", "le", "some value is `value` or less"),
+    _BETWEEN_NUMBER,
+    _negative("is_not_between_number", _BETWEEN_NUMBER),
+    _IS_DATE,
+    _negative("is_not_date", _IS_DATE),
+    Operator("is_after_date", _D, _START, "after", "", _AFTER),
+    Operator("is_before_date", _D, _END, "before", "", _BEFORE),
+    _BETWEEN_DATE,
+    _negative("is_not_between_date", _BETWEEN_DATE),
+    Operator("relative_less_than", _D, _RELATIVE, "window", "less", "some t has now - n units <= t < now"),
+    Operator("relative_more_than", _D, _RELATIVE, "window", "more", "some t has t < now - n units"),
+    Operator("relative_within_next", _D, _RELATIVE, "window", "next", "some t has now <= t < now + n units"),
+    Operator("relative_beyond_next", _D, _RELATIVE, "window", "beyond", "some t has t >= now + n units"),
+    Operator("relative_exactly", _D, _RELATIVE, "unit", "ago", _AGO),
+    Operator("in_current", _D, _FACTOR, "unit", "current", "some instant lies in the current calendar unit"),
+)
 
-OPERATORS: MappingProxyType[str, Operator] = MappingProxyType({row.name: row for row in _rows()})
+OPERATORS: MappingProxyType[str, Operator] = MappingProxyType({row.name: row for row in _TABLE})
 OPERAND_MEMBERS: tuple[str, ...] = tuple(
     dict.fromkeys(operand.member for row in OPERATORS.values() for operand in row.operands)
 )

@@ -103,12 +103,7 @@ class _Parsing:
         kind = TYPE_WORDS[rule.field_type]
         field = Asked(pointer, rule.field_name, kind, rule.nesting_path, operator.name)
         leaf = _BUILD[operator.build](rule, field, operator.how, self._clock)
-        if (
-            isinstance(leaf, Range)
-            and leaf.low is not None
-            and leaf.high is not None
-            and leaf.low > leaf.high
-        ):
+        if isinstance(leaf, Range) and leaf.low is not None and leaf.high is not None and leaf.low > leaf.high:
             self.faults.append(Fault(pointer, "out_of_order", "min must not be greater than max"))
         if operator.build == "period" and cast("int", _period(leaf)[0]) >= cast("int", _period(leaf)[1]):
             self.faults.append(Fault(pointer, "out_of_order", "start_date must not be after end_date"))
@@ -116,11 +111,8 @@ class _Parsing:
 
 
 def _joined(parts: list[Tree], *, join: str, negate: bool) -> Tree:
-    tree: Tree
-    if len(parts) == 1:
-        tree = parts[0]
-    else:
-        tree = And(tuple(parts)) if join == "all" else Or(tuple(parts))
+    whole = And(tuple(parts)) if join == "all" else Or(tuple(parts))
+    tree = parts[0] if len(parts) == 1 else whole
     if not negate:
         return tree
     return tree.part if isinstance(tree, Not) else Not(tree)

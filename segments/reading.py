@@ -9,16 +9,18 @@ clock or an engine. A rule whose operands are wrong is kept as a question for it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, cast
 
 from segments.errors import Fault, SegmentError, escaped, listed, shown
 from segments.operands import closest, faults_of, is_text, wanted
 from segments.operators import OPERAND_MEMBERS, OPERATORS, TYPE_WORDS, Operator, names_for
-from segments.rules import MAX_DEPTH, MAX_RULES, Group, Rule, Segment
+from segments.rules import MAX_DEPTH, MAX_FAULTS, MAX_RULES, Group, Rule, Segment
 
 _RULE_MEMBERS = ("field_name", "field_type", "operator", *OPERAND_MEMBERS, "nested", "nesting_path")
 _GROUP_MEMBERS = ("join", "rules", "negate")
 _SEGMENT_MEMBERS = ("entity", "index", "join", "chain_id", "rules", "negate")
+_RIGHT_TYPES = f"one of {listed(list(TYPE_WORDS))}"
 _RULE_SET = frozenset(_RULE_MEMBERS)
 _OPERAND_SET = frozenset(OPERAND_MEMBERS)
 # Stand in for what could not be read, so that all else keeps its place: a question for the field alone where
@@ -100,10 +102,12 @@ class _Reading:
         if self._rules > MAX_RULES:
             return None  # said once already
         members = self._object(raw, pointer, "a rule or a group")
-        if members is None:
-            return None
-        if "rules" not in members and "join" not in members:
-            return self._rule(members, pointer)
+        if members is None or not ("rules" in members or "join" in members):
+            self._rules += 1
+            if self._rules > MAX_RULES:
+                self._fault(pointer, "too_many", f"a segment has at most {MAX_RULES} rules")
+                return None
+            return None if members is None else self._rule(members, pointer)
         if depth == MAX_DEPTH:
             deep = f"groups nest to depth {MAX_DEPTH}, the segment being the first; this one lies deeper"
             self._fault(pointer, "too_deep", deep)
@@ -113,33 +117,22 @@ class _Reading:
         return Group.model_construct(join=join, rules=rules, negate=negate)
 
     def _rule(self, members: Mapping[str, Any], pointer: str) -> Rule | None:
-        self._rules += 1
-        if self._rules > MAX_RULES:
-            self._fault(pointer, "too_many", f"a segment has at most {MAX_RULES} rules")
-            return None
         before = len(self.faults)
         if not members.keys() <= _RULE_SET:
             self._known(members, _RULE_MEMBERS, pointer)
         name = self._required(members, "field_name", pointer, "the full path of a field")
         if name is not None and (not is_text(name) or not name):
-            self._fault(
-                f"{pointer}/field_name", "wrong_type", f"must be the path of a field, not {shown(name)}"
-            )
+            self._fault(f"{pointer}/field_name", "wrong_type", f"must be the path of a field, not {shown(name)}")
             name = None
         field_type = self._field_type(members, pointer)
         operator = self._operator(members, pointer, field_type)
         if operator is not None:
             self._operands(operator, members, pointer, field_type or "")
+        so_far = len(self.faults)
         path = self._nesting(members, pointer)
-        return self._built(members, name, path, wrong=len(self.faults) > before)
-
-    @staticmethod
-    def _built(members: Mapping[str, Any], name: object, path: str | None, *, wrong: bool) -> Rule | None:
-        if not wrong:
-            # The members are proven: going through pydantic again would cost more than all the rest.
-            return Rule.model_construct(_fields_set=set(members), **members)
-        field_type = members.get("field_type")
-        if not isinstance(name, str) or not isinstance(field_type, str) or field_type not in TYPE_WORDS:
+        if len(self.faults) == before:
+            return Rule.model_validate(members)
+        if name is None or field_type is None or len(self.faults) > so_far:
             return None
         return Rule.model_construct(
             field_name=name,
@@ -150,49 +143,46 @@ class _Reading:
         )
 
     def _field_type(self, members: Mapping[str, Any], pointer: str) -> str | None:
-        right = f"one of {listed(list(TYPE_WORDS))}"
-        word = self._required(members, "field_type", pointer, right)
+        word = self._required(members, "field_type", pointer, _RIGHT_TYPES)
         if word is None:
             return None
         if not isinstance(word, str) or word not in TYPE_WORDS:
             near = closest(word, list(TYPE_WORDS))
-            detail = f"must be {right}, not {shown(word)}{near}"
+            detail = f"must be {_RIGHT_TYPES}, not {shown(word)}{near}"
             self._fault(f"{pointer}/field_type", "unknown_field_type", detail)
             return None
         return TYPE_WORDS[word]
 
     def _operator(self, members: Mapping[str, Any], pointer: str, field_type: str | None) -> Operator | None:
-        names = names_for(field_type) if field_type else list(OPERATORS)
-        right = listed(names)
-        word = self._required(members, "operator", pointer, f"one of {right}")
-        if word is None:
-            return None
+        word = members.get("operator")
         operator = OPERATORS.get(word) if isinstance(word, str) else None
+        if operator is not None and (field_type is None or field_type in operator.types):
+            return operator
+        names = names_for(field_type) if field_type else list(OPERATORS)
+        right = f"one of {listed(names)}"
+        if self._required(members, "operator", pointer, right) is None:
+            return None
         if operator is None:
-            detail = (
-                f"there is no operator {shown(word)}{closest(word, list(OPERATORS))}; must be one of {right}"
-            )
+            near = closest(word, names) or closest(word, list(OPERATORS))
+            detail = f"there is no operator {shown(word)}{near}; must be {right}"
             self._fault(f"{pointer}/operator", "unknown_operator", detail)
-        elif field_type and field_type not in operator.types:
+        else:
             works = f"{operator.name} works on {listed(operator.types, 'and')} fields"
-            detail = f"{works}; for {field_type} there are {right}"
+            detail = f"{works}; for {field_type} it must be {right}"
             self._fault(f"{pointer}/operator", "wrong_operator", detail)
         return operator
 
-    def _operands(
-        self, operator: Operator, members: Mapping[str, Any], pointer: str, field_type: str
-    ) -> None:
+    def _operands(self, operator: Operator, members: Mapping[str, Any], pointer: str, field_type: str) -> None:
         needed = operator.operands
         given = 0
         for operand in needed:
             if operand.member in members:
                 given += 1
                 at = f"{pointer}/{operand.member}"
-                self.faults.extend(faults_of(operand, members[operand.member], field_type, at))
+                room = max(MAX_FAULTS - len(self.faults), 0)
+                self.faults.extend(islice(faults_of(operand, members[operand.member], field_type, at), room))
             elif operand.required:
-                self._missing(
-                    f"{pointer}/{operand.member}", f"{operator.name} needs it: {wanted(operand, field_type)}"
-                )
+                self._missing(f"{pointer}/{operand.member}", f"{operator.name} needs it: {wanted(operand, field_type)}")
         if needed and not given and not any(operand.required for operand in needed):
             names = listed([operand.member for operand in needed])
             self._missing(f"{pointer}/{needed[0].member}", f"{operator.name} needs {names}, or both")
@@ -200,9 +190,7 @@ class _Reading:
             wants = listed([operand.member for operand in needed], "and") or "no operand"
             for member in members:
                 if member in _OPERAND_SET and member not in {operand.member for operand in needed}:
-                    self._fault(
-                        f"{pointer}/{member}", "unexpected", f"{operator.name} takes {wants}; leave it out"
-                    )
+                    self._fault(f"{pointer}/{member}", "unexpected", f"{operator.name} takes {wants}; leave it out")
 
     def _nesting(self, members: Mapping[str, Any], pointer: str) -> str | None:
         if "nested" not in members and "nesting_path" not in members:
@@ -229,12 +217,12 @@ class _Reading:
 
     def _known(self, members: Mapping[str, Any], known: tuple[str, ...], pointer: str) -> None:
         for member in members:
-            if member not in known:
+            if member not in known and len(self.faults) < MAX_FAULTS:
                 near = closest(member, list(known))
                 detail = f"there is no member {shown(member)} here{near}; known are {listed(known, 'and')}"
                 self._fault(f"{pointer}/{escaped(member)}", "unknown_member", detail)
 
-    def _required(self, members: Mapping[str, Any], member: str, pointer: str, right: str) -> Any:
+    def _required(self, members: Mapping[str, Any], member: str, pointer: str, right: str) -> Any:  # noqa: ANN401 - any JSON value
         """The member's value; None, with a fault, when it is missing or null."""
         value = members.get(member)
         if value is None:
@@ -248,4 +236,5 @@ class _Reading:
         self._fault(pointer, "missing", f"is missing: {detail}")
 
     def _fault(self, pointer: str, code: str, detail: str) -> None:
-        self.faults.append(Fault(pointer, code, detail))
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(Fault(pointer, code, detail))

@@ -18,6 +18,7 @@ MAX_RULES = 200
 MAX_LIST = 10_000
 MAX_WORDS = 100
 MAX_WORD = 128
+MAX_FAULTS = 1000  # a body of nothing but faults is not answered with a book
 
 Join = Literal["all", "any"]
 
@@ -31,7 +32,7 @@ class Rule(_Strict):
 
     field_name: str = Field(min_length=1, description="Full dotted path of the field.")
     field_type: str = Field(
-        description="Must agree with the field or one of its sub-fields; integer, long, float, double mean number.",
+        description="Must agree with the field or a sub-field; integer, long, float and double mean number.",
         json_schema_extra={"enum": list(TYPE_WORDS)},
     )
     operator: str = Field(
@@ -50,9 +51,7 @@ class Rule(_Strict):
     min: int | float | None = Field(default=None, description="Lower bound, included.")
     max: int | float | None = Field(default=None, description="Upper bound, included.")
     nested: bool = Field(default=False, description="True for fields of nested documents.")
-    nesting_path: str | None = Field(
-        default=None, description="Path of the nested document the field lies in."
-    )
+    nesting_path: str | None = Field(default=None, description="Path of the nested document the field lies in.")
 
 
 class Group(_Strict):

@@ -8,6 +8,7 @@ does not exist takes the offset before the gap; one that exists twice is the fir
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeAlias
@@ -60,10 +61,9 @@ class Clock:
     def local(self, instant: int) -> datetime:
         """The wall-clock time of an instant in the zone."""
         there = _EPOCH + instant * _MILLISECOND
-        try:
+        # Within hours of the years 1 and 9999 UTC has a calendar where the zone has none.
+        with suppress(OverflowError):
             there = there.astimezone(self.zone)
-        except OverflowError:
-            pass  # within hours of the years 1 and 9999 UTC has a calendar where the zone has none
         return there.replace(tzinfo=None, fold=0)
 
     def instant(self, local: datetime) -> int:

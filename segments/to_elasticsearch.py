@@ -28,6 +28,7 @@ from segments.tree import (
     Or,
     Period,
     Range,
+    Scalar,
     Text,
     Tree,
     checked,
@@ -36,6 +37,7 @@ from segments.tree import (
 Query: TypeAlias = dict[str, Any]
 
 DATE_FORMAT = "strict_date_optional_time"
+_LONGEST_TERM = 32_766  # bytes of UTF-8
 _NOTHING: Query = {"match_none": {}}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPECIAL = frozenset(".?+*|{}[]()\"\\#@&<>~^$-/=!,:'%;`_")
@@ -53,7 +55,7 @@ def doubts(tree: Tree) -> Query | None:
     """A query for the documents that ``to_elasticsearch(tree)`` cannot judge; None when there can be none.
 
     Elasticsearch does not index values over ``ignore_above`` or of the wrong type under ``ignore_malformed``.
-    The query of a tree is exact if and only if no document of the chain, on the same snapshot, matches this one.
+    A tree's query is exact if no document of the chain, on the same snapshot, matches this one.
     """
     names = doubtful(tree)
     return {"bool": {"filter": [{"terms": {"_ignored": list(names)}}]}} if names else None
@@ -69,9 +71,7 @@ def _query(tree: Tree) -> Query:
             return {"bool": {"must_not": [_query(part)]}}
         case Nested(path, part):
             # Score mode none: nothing here is ranked. An index behind an alias may lack the path.
-            return {
-                "nested": {"path": path, "query": _query(part), "score_mode": "none", "ignore_unmapped": True}
-            }
+            return {"nested": {"path": path, "query": _query(part), "score_mode": "none", "ignore_unmapped": True}}
         case _:
             return _leaf(tree, checked(tree.field))
 
@@ -83,6 +83,8 @@ def _any(queries: list[Query]) -> Query:
 
 
 def _leaf(leaf: Leaf, field: Field) -> Query:
+    if isinstance(leaf, Range) or (field.type == "number" and isinstance(leaf, Compare | OneOf)):
+        return _numbers(field, intervals(leaf, field.storage))
     match leaf:
         case Exists():
             return _exists(field)
@@ -90,16 +92,22 @@ def _leaf(leaf: Leaf, field: Field) -> Query:
             return _period(field, start, end)
         case Text(placing=placing, needles=needles):
             return _any([_regexp(field, placing, pack) for pack in packs(needles)])
-        case Range():
-            return _numbers(field, intervals(leaf, field.storage))
         case Compare(value=value):
-            if field.type == "number":
-                return _numbers(field, intervals(leaf, field.storage))
-            return {"term": {_exact(field): {"value": value}}}
+            return _equal(field, (value,))
         case OneOf(values=values):
-            if field.type == "number":
-                return _numbers(field, intervals(leaf, field.storage))
-            return {"terms": {_exact(field): list(dict.fromkeys(values))}}
+            return _equal(field, values)
+
+
+def _equal(field: Field, values: tuple[Scalar, ...]) -> Query:
+    """Strings and booleans by term. No indexed value is longer than the longest term; asking is an error."""
+    lawful = [value for value in dict.fromkeys(values) if not isinstance(value, str) or _fits(value)]
+    if len(lawful) == 1:
+        return {"term": {_exact(field): {"value": lawful[0]}}}
+    return {"terms": {_exact(field): lawful}} if lawful else _NOTHING
+
+
+def _fits(value: str) -> bool:
+    return len(value) * 4 <= _LONGEST_TERM or len(value.encode()) <= _LONGEST_TERM
 
 
 def _exact(field: Field) -> str:

@@ -33,7 +33,8 @@ from segments.tree import (
 
 _SOME = 50  # from here on a list of values is one parameter, looked up by hash
 _TEXT = frozenset({"UUID", "ENUM"})
-_NANOSECONDS = (-(2**63) // 1_000_000 + 1, 2**63 // 1_000_000 - 1)
+_NANO = 1_000_000  # nanoseconds of a millisecond
+_NANOSECONDS = (-(2**63) // _NANO + 1, 2**63 // _NANO - 1)
 _ISO = (
     "([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]{1,9}))?"
     "(?:Z|([+-])([0-9]{2}):?([0-9]{2})?)?)?"
@@ -105,6 +106,8 @@ class _Compiler:
 
     def _holds(self, leaf: Leaf, field: Field, value: str, *, inside: bool) -> str:
         """Whether one value holds; may be NULL. ``inside`` a lambda there are no subqueries."""
+        if isinstance(leaf, Range) or (field.type == "number" and isinstance(leaf, Compare | OneOf)):
+            return self._numbers(field, value, intervals(leaf, field.storage), inside=inside)
         match leaf:
             case Exists():
                 return f"{value} IS NOT NULL"
@@ -114,15 +117,9 @@ class _Compiler:
                 text = _text(field, value)
                 matches = [self._matches(text, placing, pack) for pack in packs(needles)]
                 return _joined(matches, "OR", "FALSE")
-            case Range():
-                return self._numbers(field, value, intervals(leaf, field.storage), inside=inside)
             case Compare(value=wanted):
-                if field.type == "number":
-                    return self._numbers(field, value, intervals(leaf, field.storage), inside=inside)
                 return f"{_text(field, value)} = {self._parameter(wanted)}"
             case OneOf(values=wanted):
-                if field.type == "number":
-                    return self._numbers(field, value, intervals(leaf, field.storage), inside=inside)
                 return self._among(_text(field, value), list(dict.fromkeys(wanted)), "VARCHAR", inside=inside)
 
     def _parameter(self, value: object) -> str:
@@ -165,7 +162,7 @@ class _Compiler:
 
     def _period(self, field: Field, value: str, start: int | None, end: int | None) -> str:
         instant, factor = _instant(field, value)
-        first, after = (FIRST, AFTER_LAST) if factor < 1_000_000 else _NANOSECONDS
+        first, after = (FIRST, AFTER_LAST) if factor < _NANO else _NANOSECONDS
         if (start is not None and start >= after) or (end is not None and end <= first):
             return "FALSE"
         sides: list[str] = []
@@ -187,7 +184,7 @@ def _instant(field: Field, value: str) -> tuple[str, int]:
         case "TIMESTAMP":
             return value, 1000
         case "TIMESTAMP_NS":
-            return f"epoch_ns({value})", 1_000_000
+            return f"epoch_ns({value})", _NANO
         case "TIMESTAMP WITH TIME ZONE":
             return f"epoch_us({value})", 1000
         case "BIGINT":
@@ -209,9 +206,7 @@ def _spelt(value: str) -> str:
     fraction = f"CAST(left(rpad({group(3)}, 6, '0'), 6) AS BIGINT)"
     minutes = f"(60 * CAST('0' || {group(5)} AS BIGINT) + CAST('0' || {group(6)} AS BIGINT))"
     sign = f"(CASE WHEN {group(4)} = '-' THEN 60000000 ELSE -60000000 END)"
-    return (
-        f"(CASE WHEN regexp_full_match({value}, '{_ISO}') THEN {base} + {fraction} + {sign} * {minutes} END)"
-    )
+    return f"(CASE WHEN regexp_full_match({value}, '{_ISO}') THEN {base} + {fraction} + {sign} * {minutes} END)"
 
 
 def _path(child: str, keys: tuple[str, ...]) -> str:
@@ -236,9 +231,7 @@ def _escaped(character: str) -> str:
     if character == "\0":
         return r"\x00"
     return (
-        "\\" + character
-        if character.isascii() and not character.isalnum() and character.isprintable()
-        else character
+        "\\" + character if character.isascii() and not character.isalnum() and character.isprintable() else character
     )
 
 
