@@ -48,8 +48,8 @@ def lease(clock: Clock, drain: Drain | None = None, database: AwayDatabase | Non
 def test_an_unrenewed_lease_is_given_up_before_another_worker_may_take_it() -> None:
     clock, database = Clock(), AwayDatabase()
     with lease(clock, database=database) as held:
-        assert database.asked.wait(30)
         clock.now += 59
+        assert database.asked.wait(30)
         held.report(Progress(rows=1))
         clock.now += 2
         with pytest.raises(LeaseLost):
