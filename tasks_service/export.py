@@ -155,6 +155,20 @@ def _write(order: ExportOrder, snapshot: Snapshot, encoder: Encoder, sink: _Sink
     def check() -> None:
         report(Progress(rows=sink.rows, total=snapshot.total, bytes_written=sink.size))
 
+    if snapshot.total == 0:
+        sink.write(encoder.empty)
+    else:
+        _write_rows(order, snapshot, encoder, sink, check)
+    sink.finish()
+    if sink.rows != snapshot.total:
+        raise IncompleteError(f"{sink.rows} rows were read where the snapshot holds {snapshot.total}.")
+    check()
+    return sink
+
+
+def _write_rows(
+    order: ExportOrder, snapshot: Snapshot, encoder: Encoder, sink: _Sink, check: Callable[[], None]
+) -> None:
     sink.write(encoder.header)
     chunks = encoded_chunks(snapshot.partitions(order.readers), encoder, buffer_bytes=order.buffer_bytes, check=check)
     with contextlib.closing(chunks):
@@ -165,11 +179,6 @@ def _write(order: ExportOrder, snapshot: Snapshot, encoder: Encoder, sink: _Sink
             sink.rows += chunk.rows
             sink.suspicious_cells += chunk.suspicious_cells
     sink.write(encoder.footer)
-    sink.finish()
-    if sink.rows != snapshot.total:
-        raise IncompleteError(f"{sink.rows} rows were read where the snapshot holds {snapshot.total}.")
-    check()
-    return sink
 
 
 def _verify(stored: StoredObject, written: _Sink, storage: Storage) -> None:

@@ -15,7 +15,8 @@ from tasks_service.sources import Documents
 
 
 class Lines:
-    extension, content_type, header, separator, footer = "jsonl", "application/x-ndjson", b"", b"", b""
+    extension, content_type = "jsonl", "application/x-ndjson"
+    header = separator = footer = empty = b""
 
     def encode(self, documents: Documents) -> Encoded:
         return Encoded(b"\n".join(documents) + b"\n", len(documents))
