@@ -75,6 +75,10 @@ class Storage(Protocol):
         """Make a link to exactly this generation that downloads as `file_name`."""
         ...
 
+    def close(self) -> None:
+        """Release connections; a later use connects again."""
+        ...
+
     def check(self) -> None:
         """Answer quickly if the bucket can be used; raise StorageUnavailableError or StorageError otherwise."""
         ...

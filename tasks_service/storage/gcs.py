@@ -149,6 +149,13 @@ class GcsStorage:
             )
         return SignedUrl(url=url, expires_at=now + min(lifetime, LONGEST - DATED_BACK))
 
+    def close(self) -> None:
+        """Close the client's connections; the next use opens new ones."""
+        with self._connecting:
+            connected, self._connected, self._signer = self._connected, None, None
+        if connected is not None and connected.process == os.getpid():
+            connected.client.close()
+
     def check(self) -> None:
         """Ask the bucket once whether it can be listed, read and written, and find who signs links."""
         timeout = min(_CHECK_SECONDS, self._settings.timeout_seconds)

@@ -122,6 +122,9 @@ class LocalStorage:
             probe.mkdir()
             probe.rmdir()
 
+    def close(self) -> None:
+        """Do nothing: no file is held between calls."""
+
     def sweep_uploads(self) -> int:
         """Remove what killed uploads left in the temporary area, not what lives; return how many."""
         with translated():
