@@ -36,6 +36,7 @@ class Services:
     def close(self) -> None:
         """Release connections; the services are not used afterwards."""
         self.source.close()
+        self.storage.close()
         self.database.dispose()
 
 
