@@ -1,0 +1,124 @@
+"""One measured export in a process of its own: prints rows, seconds, CPU seconds and peak resident memory as JSON.
+
+Called by bench/export.py, which compares; never by hand. What is measured is `run_export` itself, from the source to
+the finished file in a local directory, or one of its peers reading the same documents.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from segments import EVERYTHING
+from tasks_service.config import ElasticsearchSettings, FilesSettings, IndexSettings, LocalSettings
+from tasks_service.export import ExportOrder, Progress, run_export
+from tasks_service.sources import Source
+from tasks_service.storage.local import LocalStorage
+
+CHAIN = 1764
+
+
+def source_of(kind: str, where: str) -> Source:
+    if kind == "files":
+        from tasks_service.sources.files import FilesSource
+
+        return FilesSource(FilesSettings(directory=Path(where)), catalog_seconds=30)
+    from tasks_service.sources.elasticsearch import ElasticsearchSource
+
+    return ElasticsearchSource(ElasticsearchSettings(urls=[where]), catalog_seconds=30)
+
+
+def export(source: Source, index: IndexSettings, *, export_format: str, readers: int) -> int:
+    """The engine itself, end to end."""
+    with tempfile.TemporaryDirectory() as directory:
+        storage = LocalStorage(LocalSettings(directory=Path(directory)), public_url="http://x", secret_key=b"x" * 32)
+        order = ExportOrder(
+            chain=CHAIN,
+            index=index,
+            target={"action": "export", "export_index": "products", "export_format": export_format},
+            segment=None,
+            zone="UTC",
+            now=datetime.now(UTC),
+            object_name="bench/file",
+            file_name="file",
+            readers=readers,
+            buffer_bytes=32 * 1024 * 1024,
+        )
+        exported = run_export(order, source, storage, _ignore)
+        assert exported.artifact is not None
+        return int(exported.artifact["rows"])
+
+
+def _ignore(_: Progress) -> None:
+    return
+
+
+def drain(source: Source, index: IndexSettings, *, readers: int) -> int:
+    """The limit: read the same pages and throw the bytes away."""
+    counts: list[int] = []
+    with source.open(index, EVERYTHING, chain=CHAIN, limit=None) as snapshot:
+        threads = [
+            threading.Thread(target=lambda pages=pages: counts.append(sum(len(page) for page in pages)))
+            for pages in snapshot.partitions(readers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return sum(counts)
+
+
+def scan(url: str, index: IndexSettings) -> int:
+    """The peer everybody writes first: `helpers.scan` and the csv module."""
+    from elasticsearch import Elasticsearch
+    from elasticsearch.helpers import scan as scan_documents
+
+    client = Elasticsearch(url)
+    query = {"query": {"bool": {"filter": [{"term": {"chain_id": CHAIN}}]}}}
+    rows = 0
+    with tempfile.TemporaryFile("w", newline="") as file:
+        writer = csv.writer(file)
+        for hit in scan_documents(client, index=index.source, query=query):
+            document: dict[str, Any] = hit["_source"]
+            writer.writerow(
+                [json.dumps(value) if isinstance(value, dict | list) else value for value in document.values()]
+            )
+            rows += 1
+    return rows
+
+
+def main() -> None:
+    what, kind, where, name, readers = sys.argv[1:6]
+    index = IndexSettings(file_prefix="Product", source=name)
+    source = source_of(kind, where)
+    ways: dict[str, Callable[[], int]] = {
+        "drain": lambda: drain(source, index, readers=int(readers)),
+        "scan": lambda: scan(where, index),
+    }
+    started = time.perf_counter()
+    rows = ways.get(what, lambda: export(source, index, export_format=what, readers=int(readers)))()
+    seconds = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(
+        json.dumps(
+            {
+                "rows": rows,
+                "seconds": seconds,
+                "cpu_seconds": used.ru_utime + used.ru_stime,
+                "peak_mib": used.ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
