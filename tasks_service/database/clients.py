@@ -201,6 +201,11 @@ def standing(session: Session, client_id: str) -> str | None:
     Asked again at every run's start.
     """
     client = session.get(Client, client_id)
-    if client is None or client.removed_at is not None:
+    return "client_removed" if client is None else standing_of(client)
+
+
+def standing_of(client: Client) -> str | None:
+    """Return what `standing` does, of a client that was read already."""
+    if client.removed_at is not None:
         return "client_removed"
     return None if "tasks:write" in client.scopes or "admin" in client.scopes else "scope_lost"
