@@ -1,25 +1,28 @@
-"""A worker's view of a run: claiming the fairest one, and every write that is made under its lease.
+"""A worker's view of a run: claiming the fairest one.
 
-A claim is fenced: each function below names the lease token it holds, returns False and changes nothing
-once another worker has taken the run over or it has ended. Each may be repeated when its answer was lost:
-what it has written already counts as written. Which run is the fairest is fairness.py; what an ending means
-for retries is the runner's business. Called by runner.py, lease.py and tests; what lies about to be deleted
-is leftovers.py.
+The writes under its lease and its ends are named here too.
+
+A claim is fenced: every function a worker calls names the lease token it holds, returns False and changes
+nothing once another worker has taken the run over or it has ended. Which run is the fairest is fairness.py,
+the writes while it goes are leases.py, its ends are endings.py, what lies about to be deleted is
+leftovers.py; what an ending means for retries is the runner's business. Called by runner.py, lease.py,
+sweeper.py and tests.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import case, literal, update
-from sqlmodel import Session, col, or_, select
+from sqlalchemy import update
+from sqlmodel import Session, col
 
+from tasks_service.database.endings import cancelled, fail, hand_back, publish
 from tasks_service.database.fairness import fairest, one_claim_at_a_time
 from tasks_service.database.journal import log_event
+from tasks_service.database.leases import Beat, Claim, beat, name_object, record_query
 from tasks_service.database.leftovers import expired_files, mark_file_deleted, mark_swept, sweepable
-from tasks_service.database.models import Attempt, Instant, Run, Task
+from tasks_service.database.models import Attempt, Run, Task
 from tasks_service.database.runs import lock_task, task_after
 from tasks_service.database.statements import changed, identity
 
@@ -39,43 +42,6 @@ __all__ = [
     "record_query",
     "sweepable",
 ]
-
-
-Ending = Literal["now", "before", "lost"]
-"""How an attempt's end went.
-
-Written now, found written before (the answer was lost), or not this claim's to write.
-"""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A run that is one worker's for as long as its lease is renewed.
-
-    `attempt_number` counts claims from 1; `attempts` counts the attempts that failed before this one,
-    without those that were interrupted or abandoned. `definition` is {"target": ..., "trigger": ...} as it
-    was when the run was made.
-    """
-
-    run_id: int
-    task_id: int
-    chain: int
-    kind: str
-    occurrence: datetime
-    definition: dict[str, Any]
-    attempt_number: int
-    attempts: int
-    lease_token: int
-    owner: str
-    client_id: str
-
-
-@dataclass(frozen=True)
-class Beat:
-    """What a heartbeat learns: whether the run is still this worker's, and whether it is to be cancelled."""
-
-    owned: bool
-    cancel_requested: bool
 
 
 def claim_run(
@@ -206,207 +172,3 @@ def _taken(session: Session, run: Run, task: Task, *, now: datetime, owner: str)
         owner=owner,
         client_id=task.client_id,
     )
-
-
-def _held(claim: Claim) -> tuple[Any, ...]:
-    """Return the conditions under which a run is still this claim's."""
-    return (col(Run.id) == claim.run_id, col(Run.lease_token) == claim.lease_token, col(Run.state) == "running")
-
-
-def beat(
-    session: Session,
-    claim: Claim,
-    *,
-    now: datetime,
-    lease_seconds: float,
-    rows: int,
-    total: int | None,
-    bytes_written: int,
-) -> Beat:
-    """Renew the lease and note the progress. `progress_at` moves only where there was some."""
-    moved = or_(col(Run.rows) != rows, col(Run.bytes_written) != bytes_written)
-    renewed = session.exec(
-        update(Run)
-        .where(*_held(claim))
-        .values(
-            lease_until=now + timedelta(seconds=lease_seconds),
-            rows=rows,
-            total=total,
-            bytes_written=bytes_written,
-            progress_at=case((moved, literal(now, Instant())), else_=col(Run.progress_at)),
-        )
-        .returning(col(Run.cancel_requested_at))
-        .execution_options(synchronize_session=False)
-    ).all()
-    if not renewed:
-        return Beat(owned=False, cancel_requested=False)
-    return Beat(owned=True, cancel_requested=renewed[0][0] is not None)
-
-
-def name_object(session: Session, claim: Claim, object_name: str) -> bool:
-    """Note where this attempt writes, before its first byte.
-
-    The sweeper finds it whatever becomes of the worker.
-    """
-    named = session.exec(
-        update(Attempt)
-        .where(
-            col(Attempt.run_id) == claim.run_id,
-            col(Attempt.lease_token) == claim.lease_token,
-            col(Attempt.ended_at).is_(None),
-        )
-        .values(object_name=object_name)
-        .execution_options(synchronize_session=False)
-    )
-    return changed(named)
-
-
-def record_query(session: Session, claim: Claim, query: dict[str, Any]) -> bool:
-    """Note the query the run's segment was compiled to."""
-    noted = session.exec(
-        update(Run).where(*_held(claim)).values(query=query).execution_options(synchronize_session=False)
-    )
-    return changed(noted)
-
-
-def publish(
-    session: Session,
-    claim: Claim,
-    *,
-    now: datetime,
-    artifact: dict[str, Any] | None,
-    expires_at: datetime | None,
-    query: dict[str, Any] | None,
-) -> bool:
-    """Make the artifact *the* file of the run, by compare-and-set: the only way a file becomes visible.
-
-    `artifact` None is a run that rightly made no file. A cancellation asked for in the meantime came too
-    late; the file of a task deleted in the meantime expires at once.
-    """
-    lock_task(session, claim.task_id)
-    if session.exec(select(Task.deleted_at).where(Task.id == claim.task_id)).one() is not None:
-        expires_at = now
-    values: dict[str, Any] = {
-        "state": "done",
-        "artifact": artifact,
-        "expires_at": expires_at if artifact is not None else None,
-    }
-    if query is not None:
-        values["query"] = query
-    if artifact is not None:
-        values |= {"rows": artifact["rows"], "total": artifact["rows"], "bytes_written": artifact["bytes"]}
-    ended = _end(session, claim, now=now, outcome="published", run=values)
-    if ended != "now":
-        return ended == "before"
-    task_after(session, claim.task_id, claim.run_id, now=now, state="DONE", reason=None)
-    said = f"Published: {artifact['rows']} rows, {artifact['bytes']} bytes." if artifact else "Done without a file."
-    _log_end(session, claim, now=now, event="run.published", message=said)
-    return True
-
-
-def fail(session: Session, claim: Claim, *, now: datetime, code: str, detail: str, retry_at: datetime | None) -> bool:
-    """Record that the attempt failed; the run is tried again at `retry_at`, or has failed for good (None).
-
-    A run whose cancellation was asked for is cancelled instead of being tried again.
-    """
-    if retry_at is None:
-        values = {"state": "failed", "reason": code, "detail": detail, "attempts": claim.attempts + 1}
-        ended = _end(session, claim, now=now, outcome="failed", code=code, detail=detail, run=values)
-        if ended != "now":
-            return ended == "before"
-        task_after(session, claim.task_id, claim.run_id, now=now, state="ERROR", reason=code)
-        _log_end(session, claim, now=now, event="run.failed", message=f"{code}: {detail}", level="error")
-        return True
-    values = {"available_at": retry_at, "reason": code, "detail": detail, "attempts": claim.attempts + 1}
-    ended = _requeue(session, claim, now=now, outcome="retried", code=code, detail=detail, run=values)
-    if ended != "now":
-        return ended == "before"
-    when = f"{retry_at:%Y-%m-%dT%H:%M:%SZ}"
-    said = f"Attempt {claim.attempt_number}: {code}: {detail} Tried again at {when}."
-    _log_end(session, claim, now=now, event="attempt.failed", message=said, level="warning")
-    return True
-
-
-def hand_back(session: Session, claim: Claim, *, now: datetime) -> bool:
-    """Give the run back to the queue because its worker is stopping; that burns no attempt."""
-    ended = _requeue(session, claim, now=now, outcome="interrupted", run={})
-    if ended != "now":
-        return ended == "before"
-    said = f"Attempt {claim.attempt_number} was interrupted; the run goes back to the queue."
-    _log_end(session, claim, now=now, event="attempt.interrupted", message=said, level="warning")
-    return True
-
-
-def cancelled(session: Session, claim: Claim, *, now: datetime) -> bool:
-    """Record that the run was cancelled, as somebody had asked."""
-    values = {"state": "cancelled", "reason": "cancelled"}
-    ended = _end(session, claim, now=now, outcome="cancelled", run=values)
-    if ended != "now":
-        return ended == "before"
-    task_after(session, claim.task_id, claim.run_id, now=now, state="ERROR", reason="cancelled")
-    _log_end(session, claim, now=now, event="run.cancelled", message="Cancelled.")
-    return True
-
-
-def _requeue(
-    session: Session,
-    claim: Claim,
-    *,
-    now: datetime,
-    outcome: str,
-    run: dict[str, Any],
-    code: str | None = None,
-    detail: str | None = None,
-) -> Ending:
-    """Put the run back into the queue, or cancel it where that was asked for."""
-    asked = session.exec(select(Run.cancel_requested_at).where(*_held(claim))).first()
-    if asked is not None:
-        return "before" if cancelled(session, claim, now=now) else "lost"
-    values = {"state": "queued", **run}
-    return _end(session, claim, now=now, outcome=outcome, code=code, detail=detail, run=values)
-
-
-def _end(
-    session: Session,
-    claim: Claim,
-    *,
-    now: datetime,
-    outcome: str,
-    run: dict[str, Any],
-    code: str | None = None,
-    detail: str | None = None,
-) -> Ending:
-    """End the attempt and change its run.
-
-    If the run is still this claim's (or has ended this very way before).
-    """
-    lock_task(session, claim.task_id)
-    values = {"lease_until": None, "lease_owner": None, **run}
-    if run["state"] != "queued":
-        values["finished_at"] = now
-    ended = session.exec(update(Run).where(*_held(claim)).values(values).execution_options(synchronize_session="fetch"))
-    if not changed(ended):
-        return "before" if _ended_before(session, claim, outcome) else "lost"
-    session.exec(
-        update(Attempt)
-        .where(col(Attempt.run_id) == claim.run_id, col(Attempt.lease_token) == claim.lease_token)
-        .values(ended_at=now, outcome=outcome, code=code, detail=detail)
-        .execution_options(synchronize_session="fetch")
-    )
-    return "now"
-
-
-def _ended_before(session: Session, claim: Claim, outcome: str) -> bool:
-    """Tell whether this claim has ended so already.
-
-    A commit whose answer was lost, which is being repeated.
-    """
-    found = session.exec(
-        select(Attempt.outcome).where(Attempt.run_id == claim.run_id, Attempt.lease_token == claim.lease_token)
-    ).first()
-    # What would have gone back to the queue was cancelled instead, where that had been asked for.
-    return found == outcome or (outcome in {"retried", "interrupted"} and found == "cancelled")
-
-
-def _log_end(session: Session, claim: Claim, *, now: datetime, event: str, message: str, level: str = "info") -> None:
-    log_event(session, task_id=claim.task_id, run_id=claim.run_id, now=now, event=event, message=message, level=level)

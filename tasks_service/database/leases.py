@@ -1,0 +1,108 @@
+"""A run under a lease: what its worker holds, and the writes it makes while it goes.
+
+Each names the lease token and changes nothing once another worker has taken the run over or it has ended.
+Called by lease.py and runner.py through claims.py; how a run ends is endings.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import case, literal, update
+from sqlmodel import Session, col, or_
+
+from tasks_service.database.models import Attempt, Instant, Run
+from tasks_service.database.statements import changed
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that is one worker's for as long as its lease is renewed.
+
+    `attempt_number` counts claims from 1; `attempts` counts the attempts that failed before this one,
+    without those that were interrupted or abandoned. `definition` is {"target": ..., "trigger": ...} as it
+    was when the run was made.
+    """
+
+    run_id: int
+    task_id: int
+    chain: int
+    kind: str
+    occurrence: datetime
+    definition: dict[str, Any]
+    attempt_number: int
+    attempts: int
+    lease_token: int
+    owner: str
+    client_id: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a heartbeat learns: whether the run is still this worker's, and whether it is to be cancelled."""
+
+    owned: bool
+    cancel_requested: bool
+
+
+def held(claim: Claim) -> tuple[Any, ...]:
+    """Return the conditions under which a run is still this claim's."""
+    return (col(Run.id) == claim.run_id, col(Run.lease_token) == claim.lease_token, col(Run.state) == "running")
+
+
+def beat(
+    session: Session,
+    claim: Claim,
+    *,
+    now: datetime,
+    lease_seconds: float,
+    rows: int,
+    total: int | None,
+    bytes_written: int,
+) -> Beat:
+    """Renew the lease and note the progress. `progress_at` moves only where there was some."""
+    moved = or_(col(Run.rows) != rows, col(Run.bytes_written) != bytes_written)
+    renewed = session.exec(
+        update(Run)
+        .where(*held(claim))
+        .values(
+            lease_until=now + timedelta(seconds=lease_seconds),
+            rows=rows,
+            total=total,
+            bytes_written=bytes_written,
+            progress_at=case((moved, literal(now, Instant())), else_=col(Run.progress_at)),
+        )
+        .returning(col(Run.cancel_requested_at))
+        .execution_options(synchronize_session=False)
+    ).all()
+    if not renewed:
+        return Beat(owned=False, cancel_requested=False)
+    return Beat(owned=True, cancel_requested=renewed[0][0] is not None)
+
+
+def name_object(session: Session, claim: Claim, object_name: str) -> bool:
+    """Note where this attempt writes, before its first byte.
+
+    The sweeper finds it whatever becomes of the worker.
+    """
+    named = session.exec(
+        update(Attempt)
+        .where(
+            col(Attempt.run_id) == claim.run_id,
+            col(Attempt.lease_token) == claim.lease_token,
+            col(Attempt.ended_at).is_(None),
+        )
+        .values(object_name=object_name)
+        .execution_options(synchronize_session=False)
+    )
+    return changed(named)
+
+
+def record_query(session: Session, claim: Claim, query: dict[str, Any]) -> bool:
+    """Note the query the run's segment was compiled to."""
+    noted = session.exec(
+        update(Run).where(*held(claim)).values(query=query).execution_options(synchronize_session=False)
+    )
+    return changed(noted)
