@@ -1,0 +1,273 @@
+"""The embedded source: documents in Parquet, JSON lines or CSV files, read by DuckDB.
+
+What lives here is the catalogue, the snapshot and its reading; which files there are is files_folder.py's, what they
+hold files_relation.py's. Every snapshot has an in-memory DuckDB of its own over the files as they were when it opened.
+Called through the port in sources/__init__.py.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from segments import Catalog, SegmentError, Tree, all_of, equals, to_sql
+from tasks_service.config import FilesSettings, IndexSettings
+from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailableError
+from tasks_service.sources import Documents, Sample, Snapshot
+from tasks_service.sources.files_folder import Identity, OpenFolder, open_folder
+from tasks_service.sources.files_relation import Relation, read_relation
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_PAGE_BYTES = 4 * 1024 * 1024
+_FIRST_ROWS = 256
+_MOST_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found in one version of the files, and when it was last seen to be theirs."""
+
+    identities: tuple[Identity, ...]
+    relation: Relation
+    catalog: Catalog
+    seen: float
+
+
+class FilesSource:
+    """Documents in files. Safe to share between threads; nothing is opened before it is asked for."""
+
+    def __init__(
+        self, settings: FilesSettings, catalog_seconds: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the settings, and how long a catalogue is believed."""
+        self._settings = settings
+        self._catalog_seconds = catalog_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[str, _Known] = {}
+
+    def catalog(self, index: IndexSettings) -> Catalog:
+        """Return the fields of an index. Raises SourceError."""
+        with self._lock:
+            known = self._known.get(index.source)
+        if known is not None and self._clock() - known.seen < self._catalog_seconds:
+            return known.catalog
+        with closing(open_folder(self._settings.directory, index.source)) as folder:
+            return self._know(index, folder, None).catalog
+
+    def _know(self, index: IndexSettings, folder: OpenFolder, connection: DuckDBPyConnection | None) -> _Known:
+        """Return what the open files hold, from memory where they are the version that is known."""
+        with self._lock:
+            known = self._known.get(index.source)
+        if known is None or known.identities != folder.identities:
+            with _translated(folder), _maybe_connected(self._settings, connection) as usable:
+                relation = read_relation(usable, folder, dict(index.types))
+            known = _Known(folder.identities, relation, _catalog(relation, index), 0)
+        known = _Known(known.identities, known.relation, known.catalog, self._clock())
+        with self._lock:
+            self._known[index.source] = known
+        return known
+
+    @contextmanager
+    def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Generator[Snapshot]:
+        """Open the version of the files that is there now, and count the chain's matching documents in it."""
+        with self._lock:
+            before = self._known.get(index.source)
+        with (
+            closing(open_folder(self._settings.directory, index.source)) as folder,
+            closing(_connect(self._settings)) as connection,
+        ):
+            known = self._know(index, folder, connection)
+            if before is not None and not _still_fits(before.catalog, known.catalog):
+                raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
+            with _translated(folder):
+                snapshot = FilesSnapshot(folder, connection, known, _filter(index, known.catalog, tree, chain), limit)
+            try:
+                yield snapshot
+            finally:
+                snapshot.end()
+
+    def sample(self, index: IndexSettings, tree: Tree, *, chain: int, rows: int) -> Sample:
+        """Count the chain's matching documents exactly and return the first `rows` of them."""
+        with self.open(index, tree, chain=chain, limit=None) as snapshot:
+            assert isinstance(snapshot, FilesSnapshot)  # noqa: S101 -- open() yields no other
+            return Sample(snapshot.total, [json.loads(one) for one in snapshot.first(rows)], snapshot.query)
+
+    def check(self) -> None:
+        """Raise SourceError where the folder of documents cannot be read."""
+        directory = self._settings.directory
+        if not directory.is_dir():
+            raise SourceError("files.directory is not a folder; create it or set another one.")
+
+    def close(self) -> None:
+        """Forget the catalogues; nothing stays open between snapshots."""
+        with self._lock:
+            self._known.clear()
+
+
+class FilesSnapshot:
+    """One version of the files, and the documents in it that match."""
+
+    def __init__(
+        self,
+        folder: OpenFolder,
+        connection: DuckDBPyConnection,
+        known: _Known,
+        filtered: tuple[str, list[Any]],
+        limit: int | None,
+    ) -> None:
+        """Count what matches. Raises duckdb.Error."""
+        where, parameters = filtered
+        relation = known.relation
+        self.catalog = known.catalog
+        self.taken_at = datetime.now(UTC)
+        self.query: dict[str, Any] = {"sql": where, "parameters": [_shown(one) for one in parameters]}
+        self._folder = folder
+        self._connection = connection
+        self._parameters = parameters
+        self._from = f"FROM {relation.over(folder)} WHERE {where}"
+        self._document = f"encode({relation.document})"
+        row = connection.execute(f"SELECT count(*) {self._from}", parameters).fetchone()
+        folder.check_unchanged()
+        count = int(row[0]) if row else 0
+        self.total = count if limit is None else min(count, limit)
+        self._stream = _Stream(self._select(self.total), folder)
+
+    def _select(self, limit: int) -> DuckDBPyConnection:
+        """Return a cursor from which documents stream. Identifiers are the catalogue's, values are parameters."""
+        statement = f"SELECT {self._document} {self._from} LIMIT {limit}"
+        cursor = self._connection.cursor()
+        if limit:
+            cursor.execute(statement, self._parameters)
+        else:
+            cursor.execute("SELECT 1 WHERE false")
+        return cursor
+
+    def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
+        """Return iterators that take pages in turn from one stream: DuckDB itself reads in parallel."""
+        return [self._stream.pages() for _ in range(max(wanted, 1))]
+
+    def first(self, rows: int) -> Documents:
+        """Return the first documents."""
+        with _translated(self._folder):
+            return [row[0] for row in self._select(min(rows, self.total)).fetchall()]
+
+    def end(self) -> None:
+        """Stop reading."""
+        self._stream.end()
+
+
+class _Stream:
+    """One streaming result that several threads take pages from."""
+
+    def __init__(self, cursor: DuckDBPyConnection, folder: OpenFolder) -> None:
+        self._cursor = cursor
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._rows = _FIRST_ROWS
+        self._finished = False
+        self._error: BaseException | None = None
+
+    def pages(self) -> Iterator[Documents]:
+        while page := self._next():
+            yield page
+
+    def _next(self) -> Documents:
+        with self._lock:
+            if self._error is not None:
+                raise SourceUnavailableError("Another reader of these files failed.") from self._error
+            if self._finished:
+                return []
+            try:
+                return self._fetch()
+            except BaseException as error:
+                self._error = error
+                raise
+
+    def _fetch(self) -> Documents:
+        with _translated(self._folder):
+            page: Documents = [row[0] for row in self._cursor.fetchmany(self._rows)]
+        if page:
+            mean = max(sum(map(len, page)) // len(page), 1)
+            self._rows = max(1, min(_MOST_ROWS, _PAGE_BYTES // mean))
+        else:
+            self._folder.check_unchanged()
+            self._finished = True
+        return page
+
+    def end(self) -> None:
+        with self._lock:
+            self._finished = True
+            self._cursor.close()
+
+
+def _connect(settings: FilesSettings) -> DuckDBPyConnection:
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"threads": settings.threads, "memory_limit": settings.memory_limit})
+    # Nothing is fetched from elsewhere, nothing is written, and the paths of descriptors are never remembered:
+    # the same path is another file in the next snapshot.
+    connection.execute(
+        "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET temp_directory = ''; "
+        "SET enable_external_file_cache = false; SET parquet_metadata_cache = false; SET TimeZone = 'UTC'"
+    )
+    return connection
+
+
+@contextmanager
+def _maybe_connected(settings: FilesSettings, connection: DuckDBPyConnection | None) -> Generator[DuckDBPyConnection]:
+    if connection is not None:
+        yield connection
+        return
+    with closing(_connect(settings)) as own:
+        yield own
+
+
+@contextmanager
+def _translated(folder: OpenFolder) -> Generator[None]:
+    """Turn what DuckDB raises into the service's errors."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as exc:
+        raise SourceError("The documents need more memory than files.memory_limit allows; raise it.") from exc
+    except duckdb.Error as exc:
+        folder.check_unchanged()
+        raise SourceError(
+            "The files of the index cannot be read: one of them is damaged, or not of the kind its ending says."
+        ) from exc
+
+
+def _catalog(relation: Relation, index: IndexSettings) -> Catalog:
+    try:
+        return Catalog.from_columns(relation.columns, types={**dict(relation.types), **index.types})
+    except ValueError as exc:
+        raise SourceError(f"The fields of the index cannot be read: {exc}.") from exc
+
+
+def _filter(index: IndexSettings, catalog: Catalog, tree: Tree, chain: int) -> tuple[str, list[Any]]:
+    """Return the WHERE of the chain's matching documents; the chain filter stands outside the tree."""
+    try:
+        return to_sql(all_of(equals(catalog, index.chain_field, chain), tree))
+    except SegmentError as exc:
+        raise SourceError(f"The index has no usable chain field {index.chain_field!r}.") from exc
+
+
+def _still_fits(old: Catalog, new: Catalog) -> bool:
+    """Tell whether a tree checked against the old catalogue means the same in the new one."""
+    return old is new or all(new.get(field.name) == field for field in old.fields)
+
+
+def _shown(parameter: object) -> object:
+    if isinstance(parameter, list):
+        return [_shown(one) for one in cast("list[object]", parameter)]
+    return parameter if isinstance(parameter, (str, int, float, bool, type(None))) else str(parameter)
