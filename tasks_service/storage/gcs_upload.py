@@ -36,6 +36,9 @@ MARK = "tasks-service-upload"
 """Key of the object metadata that names the upload an object came from."""
 
 _PERSISTED = re.compile(r"bytes=0-(\d+)")
+_INCOMPLETE = 308
+"""The answer to a chunk that is not the last."""
+
 _CLEAN_UP = Patience(seconds=5.0, first=0.2, cap=1.0)
 _CLEAN_UP_TIMEOUT = 10.0
 
@@ -156,39 +159,47 @@ class GcsUpload:
     def _send(self, data: bytes, *, total: int | None) -> None:
         """Send a chunk until it is persisted; with a total, until the object is finalised.
 
-        Each round sends what is left; after a round that failed, the storage is asked first how much it has.
+        The storage may persist a part of what it is sent: patience starts anew whenever it has more than before.
         """
-        end = self._sent + len(data)
-        have = self._sent
-        failure: ServiceError = unavailable()
         while True:
-            progress = False
-            asking = False
-            for _ in self._to.patience.attempts():
-                try:
-                    answer = self._ask() if asking else self._put(data[have - self._sent :], have, total)
-                except StorageUnavailableError as error:
-                    failure, asking = error, True
-                    continue
-                if answer.status_code in PASSING_STATUSES:
-                    failure, asking = refused(answer.status_code, answer.text, self._to.bucket), True
-                    continue
-                if self._is_finished(answer, total):
-                    self._sent = end
-                    return
-                now = self._persisted(answer, at_least=self._sent, at_most=end)
-                progress, have, asking = now > have, now, False
-                if have == end and total is None:
-                    self._sent = end
-                    return
-                if progress:
-                    break  # patience starts anew
-            if not progress:
-                raise failure
+            answer = self._send_once(data, total)
+            if self._is_finished(answer, total):
+                self._sent += len(data)
+                return
+            persisted = self._persisted(answer, at_most=self._sent + len(data))
+            data = data[persisted - self._sent :]
+            self._sent = persisted
+            if not data and total is None:
+                return
 
-    def _put(self, data: bytes, start: int, total: int | None) -> Any:  # noqa: ANN401 -- a vendor's response
+    def _send_once(self, data: bytes, total: int | None) -> Any:  # noqa: ANN401 -- a vendor's response
+        """Send patiently, and return the first answer that is more than "nothing new".
+
+        After a try that failed the storage is asked first how much it has: the bytes, or even the whole object, may
+        have arrived and only the answer been lost.
+        """
+        failure: ServiceError = unavailable()
+        for attempt in self._to.patience.attempts():
+            try:
+                answer = self._ask() if attempt else self._put(data, total)
+                if attempt and self._is_standstill(answer, data):
+                    answer = self._put(data, total)
+            except StorageUnavailableError as error:
+                failure = error
+                continue
+            if answer.status_code in PASSING_STATUSES:
+                failure = refused(answer.status_code, answer.text, self._to.bucket)
+            elif not self._is_standstill(answer, data):
+                return answer
+        raise failure
+
+    def _is_standstill(self, answer: Any, data: bytes) -> bool:  # noqa: ANN401 -- a vendor's response
+        at_most = self._sent + len(data)
+        return answer.status_code == _INCOMPLETE and self._persisted(answer, at_most=at_most) == self._sent
+
+    def _put(self, data: bytes, total: int | None) -> Any:  # noqa: ANN401 -- a vendor's response
         length = "*" if total is None else str(total)
-        span = f"{start}-{start + len(data) - 1}" if data else "*"
+        span = f"{self._sent}-{self._sent + len(data) - 1}" if data else "*"
         headers = {"Content-Range": f"bytes {span}/{length}", "Content-Type": self._to.content_type}
         if total is not None:
             headers["X-Goog-Hash"] = f"crc32c={base64.b64encode(self._crc32c.digest()).decode()}"
@@ -201,7 +212,7 @@ class GcsUpload:
     def _is_finished(self, answer: Any, total: int | None) -> bool:  # noqa: ANN401 -- a vendor's response
         """Tell whether the object is finalised; raise where it never will be."""
         status = answer.status_code
-        if status == 308:  # noqa: PLR2004 -- resume incomplete
+        if status == _INCOMPLETE:
             return False
         if total is not None:
             if answer.ok:
@@ -216,10 +227,10 @@ class GcsUpload:
             raise StorageUnavailableError("The storage has lost the upload's session; the upload must start over.")
         raise refused(status, answer.text, self._to.bucket)
 
-    def _persisted(self, answer: Any, *, at_least: int, at_most: int) -> int:  # noqa: ANN401 -- a vendor's response
+    def _persisted(self, answer: Any, *, at_most: int) -> int:  # noqa: ANN401 -- a vendor's response
         match = _PERSISTED.fullmatch(answer.headers.get("Range", ""))
         persisted = int(match[1]) + 1 if match else 0
-        if not at_least <= persisted <= at_most:
+        if not self._sent <= persisted <= at_most:
             raise StorageUnavailableError("The storage has lost a part of the upload; the upload must start over.")
         return persisted
 

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def attempts(self) -> Iterator[None]:
-        """Yield once for each try, pausing between; end when patience does. There is always a second try."""
+    def attempts(self) -> Iterator[int]:
+        """Yield the number of each try, from 0, pausing between; end when patience does. There is always a second."""
         deadline = self.clock() + self.seconds
         longest = self.first
-        yield
-        while True:
+        yield 0
+        for number in count(1):
             self.sleep(random.uniform(0, longest))  # noqa: S311 -- jitter is no secret
             longest = min(self.cap, longest * 2)
-            yield
+            yield number
             if self.clock() >= deadline:
                 return
