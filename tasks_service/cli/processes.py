@@ -1,0 +1,108 @@
+"""The processes: `serve` with all of them under one supervisor, and each alone.
+
+What lives here: the main function of each process: settings, log, schema check, signals, work. What does not: the
+work (scheduler.py, runner.py, api/) and the HTTP server (web_server.py). With `--supervised` a process ends when its
+standard input closes, which is how it learns that its supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from tasks_service.cli.invocation import Invocation, invocation
+from tasks_service.supervisor import Child, Supervisor, stopped_by_signals, watch_parent
+
+log = structlog.stdlib.get_logger(__name__)
+
+_SCHEDULER_LOOKS_SECONDS = 1.0
+
+Supervised = Annotated[
+    bool, typer.Option("--supervised", hidden=True, help="End when standard input closes: the parent is gone.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(serve)
+    app.command()(web)
+    app.command()(scheduler)
+    app.command()(worker)
+
+
+def serve(
+    context: typer.Context,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=256, help="Worker processes; else worker.processes of the settings.")
+    ] = None,
+    supervised: Supervised = False,
+) -> None:
+    """Run everything: web, scheduler and workers as separate processes, restarted when they die.
+
+    SIGTERM or Ctrl-C drains: no new work, what runs is finished or handed back within the grace.
+    """
+    call = invocation(context)
+    _begin(call, "serve", supervised)
+    count = call.settings.worker.processes if workers is None else workers
+    names = ["web", "scheduler", *(f"worker-{number}" for number in range(1, count + 1))]
+    command = (sys.executable, "-m", "tasks_service")
+    children = [Child(name, (*command, name.partition("-")[0], "--supervised")) for name in names]
+    grace = max(call.settings.worker.grace_seconds, call.settings.web.graceful_timeout_seconds)
+    raise typer.Exit(Supervisor(children, grace_seconds=grace, environ=call.environ()).run())
+
+
+def web(context: typer.Context, supervised: Supervised = False) -> None:
+    """Answer HTTP: gunicorn with threads."""
+    call = invocation(context)
+    # Not watched here: gunicorn forks, and a thread must not stand by; its workers watch instead.
+    _begin(call, "web", supervised=False)
+    from tasks_service.cli import web_server
+
+    web_server.serve(call.settings, supervised=supervised)
+
+
+def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
+    """Turn due occurrences into runs. Any number may run at once."""
+    call = invocation(context)
+    _begin(call, "scheduler", supervised, grace_seconds=call.settings.worker.grace_seconds)
+    from tasks_service.scheduler import Scheduler
+
+    services = call.services()
+    clock = Scheduler(services.database, services.executor, services.settings)
+    with stopped_by_signals() as stop:
+        clock.start()
+        try:
+            while not stop.wait(_SCHEDULER_LOOKS_SECONDS):
+                if not clock.alive():
+                    log.error("scheduler.dead")
+                    raise typer.Exit(1)
+        finally:
+            clock.stop()
+            services.close()
+
+
+def worker(context: typer.Context, supervised: Supervised = False) -> None:
+    """Carry out runs, one at a time. Any number may run at once."""
+    call = invocation(context)
+    _begin(call, "worker", supervised, grace_seconds=call.settings.worker.grace_seconds)
+    from tasks_service.runner import Worker
+
+    services = call.services()
+    with stopped_by_signals() as stop:
+        try:
+            Worker(services).run(stop)
+        finally:
+            services.close()
+
+
+def _begin(call: Invocation, process: str, supervised: bool, grace_seconds: float | None = None) -> None:
+    """Do what every process does first: settings, log, the bond with the parent, the schema."""
+    call.log_as(process)
+    if supervised:
+        watch_parent(lambda: os.kill(os.getpid(), signal.SIGTERM), grace_seconds=grace_seconds)
+    call.ready_database().dispose()
