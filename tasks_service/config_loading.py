@@ -247,11 +247,11 @@ def _read_secret(reading: Reading, setting: Setting, variable: str, environ: Map
 
 def _did_you_mean(name: str, known: Iterable[str], shown: Callable[[str], str] = str) -> str:
     names = list(known)
-    if near := get_close_matches(name, names, n=1, cutoff=0.7):
-        return f"did you mean {shown(near[0])}?"
-    if name.startswith(_PREFIX):
-        section = [other for other in names if other.startswith(f"{name}__")]
-        return f"did you mean {section[0]}?" if section else "`tasks-service config example` prints every setting."
+    by_case = {other.lower(): other for other in names}
+    # Variables share their first letters, so that they are alike sooner.
+    cutoff = 0.75 if name.startswith(_PREFIX) else 0.6
+    if near := get_close_matches(name.lower(), by_case, n=1, cutoff=cutoff):
+        return f"did you mean {shown(by_case[near[0]])}?"
     if len(names) > _FEW:
         return "`tasks-service config example` prints every setting."
     return f"there are {', '.join(map(shown, names))}."
@@ -261,7 +261,7 @@ def _invalid(error: ErrorDetails, origins: Mapping[Keys, str], indices: tuple[st
     """Turn one of pydantic's errors into a fault: where the value came from, and what would be right."""
     path = tuple(str(part) for part in error["loc"])
     origin = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), None)
-    known = {setting.path: setting for setting in every_setting((path[1],) if path[:1] == ("indices",) else ())}
+    known = {setting.path: setting for setting in every_setting(path[1:2] if path[:1] == ("indices",) else ())}
     setting = next((known[path[:n]] for n in range(len(path), 0, -1) if path[:n] in known), None)
     own_words = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
     if path[:1] == ("indices",) and path[-1:] == ("[key]",):

@@ -1,0 +1,74 @@
+# Every command of a developer. `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+ROWS ?= 100000
+WORKERS ?= 2
+ONCE ?=
+# More for pytest: make test PYTEST="-k segments -x"; WORKERS=0 runs in one process.
+PYTEST ?=
+# The first of these that is new enough, unless PYTHON names one.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help demo test test-full lint format bench elasticsearch docs lock clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## Say what there is
+	@grep -hE '^[a-z.-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+
+demo: $(VENV)/runtime ## Start everything on sample data, with one export; ONCE=1 ends after it, ROWS=1000000 is more
+	@$(RUN) -m tasks_service demo --rows $(ROWS) $(if $(filter-out 0,$(ONCE)),--once)
+
+test: $(VENV)/dev ## Run all tests, with real servers where they can be had
+	@$(RUN) -m pytest -n $(WORKERS) $(PYTEST)
+
+test-full: $(VENV)/dev ## Run all tests, and far more cases of those that generate theirs
+	@FULL=1 SEGMENT_CASES=20000 $(RUN) -m pytest -n $(WORKERS) --timeout 3600 $(PYTEST)
+
+lint: $(VENV)/dev ## ruff and pyright
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m pyright
+
+format: $(VENV)/dev ## Let ruff lay out the code
+	@$(RUN) -m ruff format .
+
+bench: $(VENV)/dev ## Rows per second and memory, as ratios in one run
+	@$(RUN) -m bench
+
+elasticsearch: $(VENV)/dev ## A real Elasticsearch on loopback, to play with
+	@$(RUN) -m tests.servers.elasticsearch
+
+docs: config.example.toml docs/cli.md ## Write what is generated: config.example.toml and docs/cli.md
+
+config.example.toml: $(VENV)/runtime tasks_service/config.py tasks_service/config_example.py
+	@$(RUN) -m tasks_service config example > $@
+
+docs/cli.md: $(VENV)/runtime $(wildcard tasks_service/cli/*.py)
+	@$(RUN) -m tasks_service reference > $@
+
+lock: $(VENV)/dev ## Pin the newest versions that pyproject.toml allows
+	@$(RUN) -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv
+	@$(VENV)/lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+		pyproject.toml -o requirements/runtime.txt
+	@$(VENV)/lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+		pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+clean: ## Remove what the demo made; the virtual environment stays
+	@rm -rf var/demo
+
+$(RUN):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: requirements/runtime.txt | $(RUN)
+	@echo "Installing what the service needs ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt | $(RUN)
+	@echo "Installing what the service and its tests need ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@ $(VENV)/runtime
