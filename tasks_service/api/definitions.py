@@ -1,0 +1,237 @@
+"""Target and trigger of a task as callers write them: everything wrong with them at once, or their stored form.
+
+The one place where the findings of all who know something meet: the models (shape), schedule.py (when), `segments`
+(which rows), formats/ (which columns and options), the configuration (which indices). What is stored is what this
+module returns: normalised, so that whoever reads a task need not ask again. Called by the routes that create, edit and
+preview; it does no I/O but to ask the source for its catalogue, which is cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from segments import Catalog, SegmentError, Tree, compile_segment, is_relative, parse, read_segment
+from tasks_service import schedule
+from tasks_service.api.bodies import nearest, shown
+from tasks_service.app import Services
+from tasks_service.config import IndexSettings
+from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
+from tasks_service.formats.compression import EXTENSIONS
+from tasks_service.formats.registry import COLUMN_FORMATS, FORMATS, check_columns, check_options
+
+_NOT_STORED = frozenset({"format", "dry_data"})
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A task's target and trigger in their stored form."""
+
+    target: dict[str, Any]
+    trigger: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A segment, where it stands in the body, and what its relative rules are measured from."""
+
+    segment: dict[str, Any]
+    pointer: str
+    now: datetime
+    zone: ZoneInfo
+
+
+class Findings:
+    """Faults gathered so far; a part that is known to be wrong is not judged twice."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self.faults = list(faults)
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """Add faults, but for places that have one already."""
+        known = {fault.pointer for fault in self.faults}
+        self.faults += [fault for fault in faults if fault.pointer not in known]
+
+    def sound(self, pointer: str) -> bool:
+        """Tell whether nothing is known to be wrong at a place or inside it."""
+        return not any(one.pointer == pointer or one.pointer.startswith(f"{pointer}/") for one in self.faults)
+
+    def raise_if_any(self) -> None:
+        """Raise everything that was found."""
+        if self.faults:
+            raise InvalidRequestError(faults=self.faults)
+
+
+def define(
+    services: Services, document: Mapping[str, Any], findings: Findings, *, chain: int | None, now: datetime
+) -> Definition:
+    """Return the stored form of a body's `target` and `trigger`; raise InvalidRequestError with every fault.
+
+    `findings` holds what is wrong with the body's shape; `now` is where relative rules are tried from.
+    """
+    target = _object(document, "target")
+    index, catalog = _index_of(services, target, findings)
+    _check_target(target, catalog, findings)
+    trigger: dict[str, Any] = {}
+    if _object(document, "trigger") is not None:
+        trigger, faults = schedule.check_trigger(document["trigger"], now=now)
+        findings.add(faults)
+        trigger = _with_segment(trigger, target, catalog, findings, chain=chain, now=now)
+    findings.raise_if_any()
+    if target is None or index is None or not trigger:
+        raise InvalidRequestError("`target` and `trigger` are required.")
+    return Definition(_stored_target(target), trigger)
+
+
+def redefine(
+    services: Services,
+    target: Mapping[str, Any],
+    trigger: dict[str, Any],
+    findings: Findings,
+    *,
+    chain: int,
+    now: datetime,
+) -> Definition:
+    """Return the stored form of a new target beside a task's stored trigger, of which only the segment is judged."""
+    members = dict(target)
+    index, catalog = _index_of(services, members, findings)
+    _check_target(members, catalog, findings)
+    _with_segment(trigger, members, catalog, findings, chain=chain, now=now)
+    findings.raise_if_any()
+    if index is None:
+        raise InvalidRequestError("`target` names no export index.")
+    return Definition(_stored_target(members), trigger)
+
+
+def _with_segment(
+    trigger: dict[str, Any],
+    target: dict[str, Any] | None,
+    catalog: Catalog | None,
+    findings: Findings,
+    *,
+    chain: int | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """Judge a trigger's segment, and fill in the defaults that depend on it."""
+    segment: Any = trigger.get("segment")
+    if not isinstance(segment, dict) or not findings.sound("/trigger/segment"):
+        return schedule.defaults(trigger, relative=False)
+    members = cast("dict[str, Any]", segment)
+    _check_belonging(members, target, chain, findings)
+    zone = ZoneInfo(trigger["timezone"])
+    check_segment(Question(members, "/trigger/segment", now, zone), catalog, findings)
+    relative = findings.sound("/trigger/segment") and is_relative(read_segment(members))
+    return schedule.defaults(trigger, relative=relative)
+
+
+def check_segment(question: Question, catalog: Catalog | None, findings: Findings) -> Tree | None:
+    """Return the compiled segment, or None and all its faults; without a catalogue its fields are not judged."""
+    try:
+        if catalog is None:
+            return parse(read_segment(question.segment), now=question.now, zone=question.zone)
+        return compile_segment(question.segment, catalog, now=question.now, zone=question.zone)
+    except SegmentError as error:
+        findings.add(Fault(question.pointer + one.pointer, one.code, one.detail) for one in error.faults)
+        return None
+
+
+def find_index(services: Services, name: Any, pointer: str, findings: Findings) -> IndexSettings | None:  # noqa: ANN401
+    """Return the export index of that name, or None and the fault that lists the known ones."""
+    indices = services.settings.indices
+    if isinstance(name, str) and name in indices:
+        return indices[name]
+    if isinstance(name, str):
+        detail = f"There is no export index `{shown(name)}`. {nearest(name, list(indices))}"
+        findings.add([Fault(pointer, "unknown_index", detail)])
+    return None
+
+
+def _object(document: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    value = document.get(name)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _index_of(
+    services: Services, target: dict[str, Any] | None, findings: Findings
+) -> tuple[IndexSettings | None, Catalog | None]:
+    """Return the index and its catalogue; no catalogue where the source cannot be asked and need not be."""
+    if target is None:
+        return None, None
+    pointer = "/target/export_index"
+    index = find_index(services, target.get("export_index"), pointer, findings)
+    if index is None:
+        return None, None
+    try:
+        return index, services.source.catalog(index)
+    except SourceUnavailableError:
+        raise
+    except SourceError:
+        detail = "The source does not offer this index now; choose another of GET /export_indices."
+        findings.add([Fault(pointer, "index_not_there", detail)])
+        return index, None
+
+
+def _check_target(target: dict[str, Any] | None, catalog: Catalog | None, findings: Findings) -> None:
+    if target is None:
+        return
+    export_format = _format_of(target, findings)
+    compression = target.get("compression", "none")
+    if isinstance(compression, str) and compression not in EXTENSIONS:
+        detail = f"There is no compression `{shown(compression)}`. {nearest(compression, list(EXTENSIONS))}"
+        findings.add([Fault("/target/compression", "unknown_compression", detail)])
+    if target.get("dry_data") is True:
+        detail = "`dry_data` is not offered yet; leave it out, and name the wanted fields in `columns`."
+        findings.add([Fault("/target/dry_data", "not_offered", detail)])
+    if export_format is None:
+        return
+    options = target.get("options")
+    if isinstance(options, dict):
+        findings.add(check_options(export_format, cast("dict[str, Any]", options)))
+    columns = target.get("columns")
+    if isinstance(columns, list) and export_format not in COLUMN_FORMATS:
+        detail = f"`columns` and {export_format} exclude each other: only {', '.join(COLUMN_FORMATS)} has columns."
+        findings.add([Fault("/target", "clash", detail)])
+    elif isinstance(columns, list) and catalog is not None:
+        findings.add(check_columns(cast("list[Any]", columns), catalog))
+
+
+def _format_of(target: dict[str, Any], findings: Findings) -> str | None:
+    """Return the format, by either of its names, where it is one."""
+    given = {name: target[name] for name in ("export_format", "format") if target.get(name) is not None}
+    if len(set(map(repr, given.values()))) > 1:
+        detail = "`format` is another name of `export_format`; give one of them."
+        findings.add([Fault("/target", "clash", detail)])
+        return None
+    for name, value in given.items():
+        if not isinstance(value, str):
+            return None
+        if value not in FORMATS:
+            detail = f"There is no format `{shown(value)}`. {nearest(value, list(FORMATS))}"
+            findings.add([Fault(f"/target/{name}", "unknown_format", detail)])
+            return None
+        return value
+    return "csv"
+
+
+def _check_belonging(
+    segment: dict[str, Any], target: dict[str, Any] | None, chain: int | None, findings: Findings
+) -> None:
+    """A segment speaks of the task's own chain and index, and says so."""
+    said, wanted = segment.get("chain_id"), chain
+    if isinstance(said, int) and not isinstance(said, bool) and wanted is not None and said != wanted:
+        detail = f"The segment's `chain_id` must be the task's chain, {wanted}."
+        findings.add([Fault("/trigger/segment/chain_id", "foreign_chain", detail)])
+    name, index = segment.get("index"), (target or {}).get("export_index")
+    if isinstance(name, str) and isinstance(index, str) and name != index:
+        detail = f"The segment's `index` must be the task's `export_index`, `{shown(index)}`."
+        findings.add([Fault("/trigger/segment/index", "other_index", detail)])
+
+
+def _stored_target(target: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in target.items() if value is not None and name not in _NOT_STORED}
+    kept["export_format"] = target.get("export_format") or target.get("format") or "csv"
+    first = ("action", "export_index", "export_format")
+    return {name: kept[name] for name in first} | kept

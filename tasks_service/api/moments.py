@@ -1,0 +1,45 @@
+"""Instants and time zones as callers write them, outside a trigger: list filters and previews.
+
+What lives here: reading, with a fault that says what would be right. What a trigger's moments mean is schedule.py's.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from tasks_service.errors import Fault
+
+_EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def read_zone(name: Any, pointer: str) -> ZoneInfo | Fault:  # noqa: ANN401 -- whatever was sent
+    """Return the IANA zone of that name, or the fault of a name that is none."""
+    if isinstance(name, str) and name in _zones():
+        return ZoneInfo(name)
+    return Fault(pointer, "unknown_zone", 'Name a time zone of the IANA database, e.g. "Europe/Amsterdam" or "UTC".')
+
+
+def read_moment(text: Any, pointer: str, zone: ZoneInfo | None = None) -> datetime | Fault:  # noqa: ANN401
+    """Return the instant an ISO 8601 text names, in UTC; without offset it is read in the zone, if there is one."""
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) and "T" in text.upper() else None
+    except ValueError:
+        moment = None
+    if moment is not None and moment.tzinfo is None and zone is not None:
+        moment = moment.replace(tzinfo=zone)
+    if moment is None or moment.tzinfo is None:
+        detail = 'Write an instant with its offset, e.g. "2026-05-26T12:00:00Z" (in a URL, + is %2B).'
+        return Fault(pointer, "invalid_date", detail)
+    # The ends of the calendar have no place left for another zone's offset.
+    naive = moment.replace(tzinfo=UTC)
+    if not _EARLIEST <= naive <= _LATEST:
+        return Fault(pointer, "out_of_range", "Name a moment between the years 1 and 9999.")
+    return moment.astimezone(UTC)

@@ -1,0 +1,237 @@
+"""The OpenAPI document, made from the routes' own declarations and the models they name.
+
+What lives here: the document, and nothing that runs a request. `document` is called once per process, by the routes of
+/openapi.json and /docs. The schemas come from pydantic in one pass, so that every model has one component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from segments import Segment
+from tasks_service import schemas
+from tasks_service.api.problems import (
+    CONTENT_TYPE,
+    TITLES,
+    InvalidParametersError,
+    MalformedError,
+    MediaTypeError,
+    TooLargeError,
+)
+from tasks_service.api.routes import Header, Route, Success
+from tasks_service.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    NotAuthenticatedError,
+    NotFoundError,
+    ServiceError,
+    TransientError,
+)
+
+Document = dict[str, Any]
+_REF = "#/components/schemas/{model}"
+_ID = {"type": "integer", "minimum": 1, "maximum": schemas.MAX_ID}
+_PATH_PARAMETERS: dict[str, Document] = {
+    "task_id": {"description": "The task's id.", "schema": _ID},
+    "run_id": {"description": "The run's id.", "schema": _ID},
+    "name": {"description": "The index's name.", "schema": {"type": "string"}},
+}
+_REQUEST_ID = Header("X-Request-Id", "The request's id: yours, where you sent one of 1 to 128 letters, digits, . _ -")
+_DESCRIPTION = """\
+Scheduled and on-demand exports of documents as files.
+
+Create a task with a target (which index, which format) and a trigger (when, and which rows); poll it until its state
+is DONE or ERROR; ask for the download link, which lives for about an hour.
+
+Send `Authorization: Bearer TOKEN_ID:TOKEN_SECRET` with every call. Bodies are JSON, instants are ISO 8601. Every error
+is `application/problem+json` (RFC 9457) and names all faults of a request at once.
+"""
+
+
+def document(routes: Sequence[Route], *, server: str) -> Document:
+    """Return the OpenAPI 3.1 document of these routes."""
+    components = _schemas(routes)
+    paths: dict[str, Document] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for path, methods, summary in _OPEN_PATHS:
+        paths[path] = {"get": _open_operation(path, methods, summary)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tasks service", "version": _version(), "description": _DESCRIPTION},
+        "servers": [{"url": server}],
+        "security": [{"token": []}],
+        "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)] + [{"name": "Service"}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "TOKEN_ID:TOKEN_SECRET",
+                    "description": "A token of a client. Each route names the scope it wants.",
+                }
+            },
+        },
+    }
+
+
+def errors_of(route: Route) -> list[type[ServiceError]]:
+    """Return every error a route answers: those it declares, and those that follow from its declaration."""
+    found: list[type[ServiceError]] = [NotAuthenticatedError, ForbiddenError]
+    if "{" in route.path:
+        found.append(NotFoundError)
+    if route.body is not None:
+        found += [MalformedError, TooLargeError, MediaTypeError, InvalidRequestError]
+    if route.query is not None:
+        found.append(InvalidParametersError)
+    found += [*route.errors, ServiceError, TransientError]
+    return list(dict.fromkeys(found))
+
+
+_OPEN_PATHS: Sequence[tuple[str, type[BaseModel] | str, str]] = (
+    ("/healthz", schemas.Health, "Is this process alive, and does the database answer?"),
+    ("/readyz", schemas.Health, "Can this process serve: database and schema, source, storage?"),
+    ("/openapi.json", "application/json", "This document."),
+    ("/docs", "text/html", "This document for people."),
+)
+
+
+def _operation(route: Route) -> Document:
+    operation: Document = {
+        "operationId": route.operation,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "description": f"{route.description}\n\nScope: `{route.scope}`.".strip(),
+        "parameters": [*_path_parameters(route.path), *_query_parameters(route), *_headers(route.headers)],
+        "responses": _responses(route),
+    }
+    if route.body is not None:
+        forms = [{"$ref": _REF.format(model=form.__name__)} for form in (route.body, *route.alternatives)]
+        content: Document = {"schema": forms[0] if len(forms) == 1 else {"anyOf": forms}}
+        if route.example is not None:
+            content["example"] = route.example
+        operation["requestBody"] = {
+            "required": not route.body_optional,
+            "content": {"application/json": content},
+        }
+    return operation
+
+
+def _open_operation(path: str, model: type[BaseModel] | str, summary: str) -> Document:
+    ok: Document = {"description": summary}
+    responses = {"200": ok}
+    if isinstance(model, str):
+        ok["content"] = {model: {"schema": {"type": "object" if "json" in model else "string"}}}
+    else:
+        ok["content"] = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+        responses["503"] = {"description": "It cannot; `checks` tells why.", "content": ok["content"]}
+    name = path.strip("/").replace(".", "_")
+    return {"operationId": name, "tags": ["Service"], "summary": summary, "security": [], "responses": responses}
+
+
+def _path_parameters(path: str) -> Iterable[Document]:
+    for name, parameter in _PATH_PARAMETERS.items():
+        if f"{{{name}}}" in path:
+            yield {"name": name, "in": "path", "required": True, **parameter}
+
+
+def _query_parameters(route: Route) -> Iterable[Document]:
+    if route.query is None:
+        return
+    schema = route.query.model_json_schema()
+    for name, given in schema["properties"].items():
+        described = dict(given)
+        described.pop("title", None)
+        yield {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": described.pop("description", ""),
+            "schema": _without_null(described),
+        }
+
+
+def _headers(headers: Iterable[Header]) -> Iterable[Document]:
+    for header in headers:
+        yield {
+            "name": header.name,
+            "in": "header",
+            "required": False,
+            "description": header.description,
+            "schema": {"type": "string"},
+        }
+
+
+def _responses(route: Route) -> Document:
+    responses = {str(answer.status): _success(answer) for answer in route.answers}
+    by_status: dict[int, dict[str, str]] = {}
+    for error in errors_of(route):
+        sentence = (error.__doc__ or "").strip().splitlines()[0]
+        by_status.setdefault(error.http_status, {})[error.code] = sentence
+    for status, codes in sorted(by_status.items()):
+        responses[str(status)] = {
+            "description": " ".join([f"{TITLES[status]}.", *(f"`{code}`: {text}" for code, text in codes.items())]),
+            "x-codes": codes,
+            "headers": _answer_headers(("WWW-Authenticate",) if status == 401 else ()),  # noqa: PLR2004 -- HTTP
+            "content": {CONTENT_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
+        }
+    return responses
+
+
+def _success(answer: Success) -> Document:
+    described: Document = {"description": answer.description, "headers": _answer_headers(answer.headers)}
+    if answer.model is not None:
+        described["content"] = {"application/json": {"schema": {"$ref": _REF.format(model=answer.model.__name__)}}}
+    return described
+
+
+def _answer_headers(names: Iterable[str]) -> Document:
+    named = {name: {"schema": {"type": "string"}} for name in names}
+    return named | {_REQUEST_ID.name: {"description": _REQUEST_ID.description, "schema": {"type": "string"}}}
+
+
+def _schemas(routes: Sequence[Route]) -> Document:
+    """Return a component for every model that is named, requests and answers, without titles that only repeat names."""
+    asked: dict[type[BaseModel], JsonSchemaMode] = {Segment: "validation"}
+    for route in routes:
+        if route.body is not None:
+            asked[route.body] = "validation"
+        asked |= {answer.model: "serialization" for answer in route.answers if answer.model is not None}
+    asked |= {schemas.Problem: "serialization", schemas.Health: "serialization"}
+    _, definitions = models_json_schema(list(asked.items()), ref_template=_REF)
+    return cast("Document", _tidy(definitions["$defs"]))
+
+
+def _tidy(value: Any) -> Any:  # noqa: ANN401 -- any JSON value
+    """Return a schema with references resolved that pydantic could not see, and without its generated titles."""
+    if isinstance(value, list):
+        return [_tidy(one) for one in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    members = cast("Document", value)
+    if isinstance(members.get("x-model"), str):
+        return {"$ref": _REF.format(model=members["x-model"])}
+    return {name: _tidy(one) for name, one in members.items() if not (name == "title" and isinstance(one, str))}
+
+
+def _without_null(schema: Document) -> Document:
+    """Return the schema of a parameter: one that is absent has no value, not even null."""
+    if "anyOf" not in schema:
+        return schema
+    rest = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
+    [only] = [one for one in schema["anyOf"] if one.get("type") != "null"]
+    return rest | only
+
+
+def _version() -> str:
+    try:
+        return version("tasks-service")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0"

@@ -1,0 +1,145 @@
+"""Rows as the documents the contract shows. Pure: rows in, JSON values out; schemas.py says what comes out.
+
+What lives here is every place where a stored row becomes something a caller sees, so that what must not be seen (the
+place of an object in the storage, a lease, a worker's queue) is left out once. Called by the routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from segments import Field, operators_for
+from tasks_service.database.clients import Principal
+from tasks_service.database.models import Attempt, Client, Event, Run, Task
+
+Document = dict[str, Any]
+
+
+def moment(value: datetime) -> str:
+    """Return an instant as the contract writes it: UTC, whole seconds, `2026-05-26T12:00:00Z`."""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def moment_or_none(value: datetime | None) -> str | None:
+    """Return an instant as the contract writes it, or None."""
+    return None if value is None else moment(value)
+
+
+def state(task: Task) -> Document:
+    """Return where a task stands: the bare state object."""
+    return {
+        "code": task.state,
+        "reason": task.state_reason,
+        "last_run_date": moment_or_none(task.last_run_at),
+        "last_modified": moment(task.modified_at),
+        "created_date": moment(task.created_at),
+        "next_run_date": None if task.paused_at is not None else moment_or_none(task.next_run_at),
+    }
+
+
+def listed_task(task: Task, author: Client | Principal | None, result_run: Run | None) -> Document:
+    """Return a task without its log."""
+    paused = None
+    if task.paused_at is not None:
+        paused = {"since": moment(task.paused_at), "note": task.paused_note}
+    return {
+        "id": task.id,
+        "chain": task.chain,
+        "desc": task.desc,
+        "created_by": {
+            "type": "operator" if author is not None and author.chain is None else "client",
+            "id": task.client_id,
+            "name": author.name if author is not None else task.client_id,
+        },
+        "state": state(task),
+        "paused": paused,
+        "target": task.target,
+        "trigger": {name: value for name, value in task.trigger.items() if value is not None},
+        "debug": None,
+        "version": task.version,
+        "result": result(result_run) if task.state == "DONE" else None,
+    }
+
+
+def full_task(
+    task: Task, author: Client | Principal | None, result_run: Run | None, events: Sequence[Event]
+) -> Document:
+    """Return a task with its newest log entries."""
+    return listed_task(task, author, result_run) | {"logs": [log_entry(event) for event in events]}
+
+
+def log_entry(event: Event) -> Document:
+    """Return one entry of a log."""
+    return {
+        "time": moment(event.time),
+        "level": event.level,
+        "event": event.event,
+        "message": event.message,
+        "run": event.run_id,
+    }
+
+
+def result(run: Run | None) -> Document | None:
+    """Return the file of a run, or None where it published none. Where it lies in the storage is nobody's business."""
+    if run is None or run.artifact is None:
+        return None
+    artifact = run.artifact
+    return {
+        "run": run.id,
+        "file_name": artifact["file_name"],
+        "format": artifact["format"],
+        "compression": artifact["compression"],
+        "records_count": artifact["rows"],
+        "bytes": artifact["bytes"],
+        "sha256": artifact["sha256"],
+        "crc32c": artifact["crc32c"],
+        "suspicious_cells": artifact.get("suspicious_cells", 0),
+        "snapshot_at": moment(datetime.fromisoformat(artifact["snapshot_at"])),
+        "expires_at": moment_or_none(run.expires_at),
+    }
+
+
+def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> Document:
+    """Return a run with its attempts and its log."""
+    return {
+        "id": run.id,
+        "task": run.task_id,
+        "kind": run.kind,
+        "state": run.state,
+        "reason": run.reason,
+        "detail": run.detail,
+        "occurrence": moment(run.occurrence),
+        "repeats": run.repeats_run_id,
+        "created_date": moment(run.created_at),
+        "started_date": moment_or_none(run.started_at),
+        "finished_date": moment_or_none(run.finished_at),
+        "cancel_requested": run.cancel_requested_at is not None,
+        "attempts": [_attempt(one) for one in attempts],
+        "events": [log_entry(event) for event in events],
+        "progress": {
+            "rows": run.rows,
+            "total": run.total,
+            "bytes": run.bytes_written,
+            "updated_at": moment_or_none(run.progress_at),
+        },
+        "query": run.query,
+        "artifact": result(run),
+    }
+
+
+def field(one: Field) -> Document:
+    """Return a field rules may ask, with the operators that get an exact answer from it."""
+    return {"name": one.name, "type": one.type, "operators": operators_for(one), "nested": one.nested}
+
+
+def _attempt(attempt: Attempt) -> Document:
+    return {
+        "number": attempt.number,
+        "started_at": moment(attempt.started_at),
+        "ended_at": moment_or_none(attempt.ended_at),
+        "outcome": attempt.outcome,
+        "code": attempt.code,
+        "detail": attempt.detail,
+    }

@@ -1,0 +1,392 @@
+"""The HTTP contract: every body and every query as pydantic models. No tables, no rules about time or fields.
+
+Requests are validated against these models (strictly: no text is taken for a number, no unknown member passes);
+answers are built as plain documents in api/shapes.py, and the tests hold each of them against its model here. The
+OpenAPI document is generated from this module by api/openapi.py. What a trigger means is schedule.py's, what a
+segment means is the package `segments`, which columns there are is formats/; they are asked by api/definitions.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+MAX_ID = 2**63 - 1
+PAGE = 100
+"""Entries of a page at most."""
+
+# Checked by api/definitions.py, with every fault at once; here they are documented. api/openapi.py resolves `x-model`.
+SegmentDocument = Annotated[dict[str, Any], WithJsonSchema({"x-model": "Segment"})]
+_COLUMN = {
+    "type": "object",
+    "properties": {"field": {"type": "string"}, "header": {"type": ["string", "null"]}},
+    "required": ["field"],
+    "additionalProperties": False,
+}
+_OPTIONS = {
+    "delimiter": {"type": "string", "minLength": 1, "maxLength": 1, "default": ","},
+    "bom": {"type": "boolean", "default": False},
+    "formula_guard": {"enum": ["off", "escape"], "default": "off"},
+}
+Columns = Annotated[
+    list[Any],
+    WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _COLUMN]}}),
+]
+Options = Annotated[
+    dict[str, Any], WithJsonSchema({"type": "object", "properties": _OPTIONS, "additionalProperties": False})
+]
+DateTime = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class Request(BaseModel):
+    """Base of what callers send: strict, and no unknown member passes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Answer(BaseModel):
+    """Base of what is answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+# -- requests ---------------------------------------------------------------------------------------------------
+
+
+class Target(Request):
+    """What to export, and as what kind of file."""
+
+    action: Literal["export"] = Field(description="What to do: `export`.")
+    export_index: str = Field(description="The index to export; `GET /export_indices` lists them.")
+    export_format: str = Field("csv", description="Format of the file: csv, json (one array) or jsonl (a line a row).")
+    format: str | None = Field(None, description="Another name of `export_format`.")
+    columns: Columns | None = Field(
+        None, description='Columns in order, each a field\'s name or `{"field", "header"}`; all where absent.'
+    )
+    compression: str = Field("none", description="Compression of the file: none, gzip or zstd.")
+    options: Options | None = Field(
+        None, description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula)."
+    )
+    on_empty: Literal["file", "skip", "error"] = Field(
+        "file", description="What becomes of an export without rows: an empty file, no file, or an error."
+    )
+    limit: int | None = Field(None, ge=1, le=MAX_ID, description="Export at most so many rows.")
+    dry_data: bool = Field(False, description="Leave out ids, time stamps and empty values. Not offered yet.")
+    retention_days: int | None = Field(None, ge=1, le=3650, description="How long the file is kept.")
+
+
+class Trigger(Request):
+    """When to export, and which rows: exactly one of `once` and `cron`, and at most one segment."""
+
+    once: DateTime | None = Field(
+        None, description="The moment to run, ISO 8601; past or now runs at once. Without offset: in `timezone`."
+    )
+    cron: str | None = Field(None, description="Five fields (minute hour day month weekday) or a macro like @daily.")
+    timezone: str | None = Field(None, description="IANA time zone; UTC where absent.")
+    start_at: DateTime | None = Field(None, description="With `cron`: no occurrence before this moment.")
+    end_at: DateTime | None = Field(None, description="With `cron`: no occurrence after this moment.")
+    jitter: int | None = Field(None, ge=0, le=3600, description="With `cron`: start up to so many seconds later.")
+    misfire: Literal["skip", "run_once", "run_all"] | None = Field(
+        None, description="With `cron`: what becomes of occurrences that were missed."
+    )
+    overlap: Literal["skip", "buffer_one", "buffer_all", "allow", "cancel_other"] | None = Field(
+        None, description="With `cron`: what becomes of an occurrence that is due while a run is going."
+    )
+    segment: SegmentDocument | None = Field(None, description="Rules that choose rows; every row where absent.")
+    segment_id: int | str | None = Field(None, description="A saved segment. Not offered yet: use `segment`.")
+
+
+class TaskCreate(Request):
+    """A new task."""
+
+    chain: int = Field(ge=0, le=MAX_ID, description="The chain whose rows are exported.")
+    desc: str | None = Field(None, max_length=1000, description="What the task is for, in your words.")
+    target: Target = Field(description="What to export.")
+    trigger: Trigger = Field(description="When, and which rows.")
+    debug: str | bool | None = Field(None, description="Taken for compatibility; has no effect.")
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+_ABSENT: Any = None
+"""The default of members that may be left out but not be null."""
+
+
+class TaskEdit(Request):
+    """Changes of a task. Each member that is given replaces the stored one as a whole."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1})
+
+    desc: str | None = Field(None, max_length=1000, description="The new description.")
+    target: Target = Field(_ABSENT, description="The new target, whole.", json_schema_extra=_without_default)
+    trigger: Trigger = Field(_ABSENT, description="The new trigger, whole.", json_schema_extra=_without_default)
+
+
+class Note(Request):
+    """Why somebody paused or resumed a task."""
+
+    note: str | None = Field(None, max_length=1000, description="Shown with the task and in its log.")
+
+
+class Preview(Request):
+    """A segment with the zone and the moment its relative rules are measured from."""
+
+    segment: SegmentDocument = Field(description="The segment.")
+    timezone: str = Field("UTC", description="IANA time zone.")
+    now: DateTime | None = Field(None, description="The moment relative rules are measured from; now where absent.")
+
+
+class Nothing(Request):
+    """No body, or an empty object."""
+
+
+# -- queries ----------------------------------------------------------------------------------------------------
+
+
+class PageQuery(Request):
+    """Which page of a list."""
+
+    limit: int = Field(25, ge=1, le=PAGE, description="Entries of a page.")
+    cursor: str | None = Field(None, max_length=1024, description="From `next` or `previous` of another page.")
+
+
+class TaskListQuery(PageQuery):
+    """Which tasks to list."""
+
+    chain: int | None = Field(None, ge=0, le=MAX_ID, description="Tasks of this chain.")
+    state: Literal["READY", "INPROGRESS", "DONE", "ERROR"] | None = Field(None, description="Tasks in this state.")
+    export_index: str | None = Field(None, description="Tasks that export this index.")
+    created_after: DateTime | None = Field(None, description="Created at this moment or later.")
+    created_before: DateTime | None = Field(None, description="Created before this moment.")
+
+
+class LogQuery(Request):
+    """Which log entries to show with a task, newest first."""
+
+    log_limit: int = Field(10, ge=0, le=PAGE, description="Log entries shown.")
+    offset: int = Field(0, ge=0, le=1_000_000, description="Log entries left out, from the newest on.")
+
+
+# -- answers ----------------------------------------------------------------------------------------------------
+
+
+class State(Answer):
+    """Where a task stands."""
+
+    code: Literal["READY", "INPROGRESS", "DONE", "ERROR"]
+    reason: str | None = Field(description="Why, as a slug, where there is something to say.")
+    last_run_date: DateTime | None
+    last_modified: DateTime
+    created_date: DateTime
+    next_run_date: DateTime | None
+
+
+class Author(Answer):
+    """Who created a task."""
+
+    type: Literal["client", "operator"]
+    id: str
+    name: str
+
+
+class Paused(Answer):
+    """Since when a task is paused."""
+
+    since: DateTime
+    note: str | None
+
+
+class LogEntry(Answer):
+    """Something that happened to a task."""
+
+    time: DateTime
+    level: str
+    event: str
+    message: str
+    run: int | None
+
+
+class Result(Answer):
+    """The file of the run that made the task DONE."""
+
+    run: int
+    file_name: str
+    format: str
+    compression: str
+    records_count: int
+    bytes: int
+    sha256: str
+    crc32c: str = Field(description="Base64 of the big-endian checksum.")
+    suspicious_cells: int = Field(description="Cells a spreadsheet could take for a formula.")
+    snapshot_at: DateTime
+    expires_at: DateTime | None
+
+
+class ListedTask(Answer):
+    """A task without its log."""
+
+    id: int
+    chain: int
+    desc: str | None
+    created_by: Author
+    state: State
+    paused: Paused | None
+    target: dict[str, Any]
+    trigger: dict[str, Any]
+    debug: None
+    version: int
+    result: Result | None
+
+
+class Task(ListedTask):
+    """A task with its newest log entries."""
+
+    logs: list[LogEntry]
+
+
+class TaskCreated(Task):
+    """A task as it was just created or edited, with what its trigger means."""
+
+    next_run_dates: list[DateTime] = Field(description="The next five moments it will run.")
+
+
+class AttemptShown(Answer):
+    """One try of a run by one worker."""
+
+    number: int
+    started_at: DateTime
+    ended_at: DateTime | None
+    outcome: str | None = Field(description="Null while it goes.")
+    code: str | None
+    detail: str | None
+
+
+class Progress(Answer):
+    """How far a run is."""
+
+    rows: int
+    total: int | None = Field(description="Exact; null before the rows were counted.")
+    bytes: int
+    updated_at: DateTime | None
+
+
+class Run(Answer):
+    """One carrying-out of a task."""
+
+    id: int
+    task: int
+    kind: Literal["schedule", "manual", "backfill", "retry"]
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    reason: str | None
+    detail: str | None
+    occurrence: DateTime
+    repeats: int | None = Field(description="The run this one repeats.")
+    created_date: DateTime
+    started_date: DateTime | None
+    finished_date: DateTime | None
+    cancel_requested: bool
+    attempts: list[AttemptShown]
+    events: list[LogEntry]
+    progress: Progress
+    query: dict[str, Any] | None = Field(description="The compiled query, once there is one.")
+    artifact: Result | None
+
+
+class Download(Answer):
+    """A link to a file. Fetch it promptly: it lives for about an hour."""
+
+    url: str
+    expires_at: DateTime
+    file_name: str
+    bytes: int
+    records_count: int
+    sha256: str
+
+
+class TaskPage(Answer):
+    """A page of tasks, newest first."""
+
+    results: list[ListedTask]
+    next: str | None
+    previous: str | None
+
+
+class RunPage(Answer):
+    """A page of runs, newest first."""
+
+    results: list[Run]
+    next: str | None
+    previous: str | None
+
+
+class IndexField(Answer):
+    """A field rules may ask."""
+
+    name: str
+    type: str
+    operators: list[str]
+    nested: str | None = Field(description="Path of the nested document it lies in.")
+
+
+class ExportIndex(Answer):
+    """An index that can be exported."""
+
+    name: str
+    file_prefix: str
+    formats: list[str]
+    fields: list[IndexField]
+
+
+class ExportIndexPage(Answer):
+    """All indices that can be exported."""
+
+    results: list[ExportIndex]
+    next: None
+    previous: None
+
+
+class PreviewAnswer(Answer):
+    """What a segment selects."""
+
+    count: int
+    sample: list[dict[str, Any]]
+    query: dict[str, Any]
+
+
+class Check(Answer):
+    """One part the service depends on."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Health(Answer):
+    """Whether this process can do its work."""
+
+    status: Literal["ok", "failing"]
+    checks: list[Check]
+
+
+class ProblemFault(BaseModel):
+    """One fault of a request."""
+
+    pointer: str | None = Field(None, description="JSON pointer into the body.")
+    parameter: str | None = Field(None, description="Name of the query parameter or header.")
+    code: str
+    detail: str = Field(description="What would be right.")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable slug for programs.")
+    instance: str = Field(description="The request's id, also in X-Request-Id.")
+    errors: list[ProblemFault] | None = Field(None, description="Every fault of the request.")
