@@ -69,6 +69,7 @@ class DueRun:
     task_id: int
     chain: int
     occurrence: datetime
+    made_at: datetime
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,10 @@ def _write(session: Session, outcomes: _Outcomes) -> list[DueRun]:
     if outcomes.runs:
         statement = insert_unless_there(connection.dialect, Run).on_conflict_do_nothing()
         found = connection.execute(
-            statement.returning(col(Run.id), col(Run.task_id), col(Run.chain), col(Run.occurrence)), outcomes.runs
+            statement.returning(
+                col(Run.id), col(Run.task_id), col(Run.chain), col(Run.occurrence), col(Run.created_at)
+            ),
+            outcomes.runs,
         )
         made = [DueRun(*row) for row in found.all()]
     if outcomes.skips:

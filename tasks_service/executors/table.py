@@ -21,7 +21,9 @@ class TableExecutor:
 
     def offer(self, session: Session, run_id: int) -> None:  # noqa: ARG002 -- the port's: others send the id
         """Wake this process's workers once the transaction that made the run is committed."""
-        event.listen(session, "after_commit", self._wake, once=True)
+        if self not in session.info.setdefault("woken", []):  # one wake-up a transaction, however many runs
+            session.info["woken"].append(self)
+            event.listen(session, "after_commit", self._wake)
 
     def wait(self, timeout_seconds: float) -> None:
         """Return when a run was offered in this process, when stopped, or after the timeout."""
