@@ -129,7 +129,7 @@ class Tree:
             found.path.unlink()
         except FileNotFoundError:
             return False
-        self._prune(found.path.parent)
+        self.prune(name)
         return True
 
     def walk(self, prefix: str) -> Iterator[Found]:
@@ -140,11 +140,14 @@ class Tree:
             if (found := describe(name, path)) is not None:
                 yield found
 
-    def _prune(self, folder: Path) -> None:
-        """Remove the folders a deletion left empty; rmdir refuses where an upload has put something."""
+    def prune(self, name: str) -> None:
+        """Remove the folders of a name that are empty; rmdir refuses where an upload has put something."""
+        folder = self.objects / f"{name}@"
         while folder != self.objects:
             try:
                 folder.rmdir()
+            except FileNotFoundError:
+                pass  # somebody else did
             except OSError:
                 return
             folder = folder.parent

@@ -101,6 +101,7 @@ class LocalUpload:
         if self._generation is not None:
             with contextlib.suppress(OSError):
                 self._tree.delete(self._name, self._generation)
+                self._tree.prune(self._name)
 
     def _open(self) -> int:
         if self._descriptor is None or self._broken:
