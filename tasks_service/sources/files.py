@@ -20,6 +20,7 @@ from segments import Catalog, SegmentError, Tree, all_of, equals, to_sql
 from tasks_service.config import FilesSettings, IndexSettings
 from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailableError
 from tasks_service.sources import Documents, Sample, Snapshot
+from tasks_service.sources.catalogs import still_fits
 from tasks_service.sources.files_folder import Identity, OpenFolder, open_folder
 from tasks_service.sources.files_relation import Relation, read_relation
 
@@ -86,7 +87,7 @@ class FilesSource:
             closing(_connect(self._settings)) as connection,
         ):
             known = self._know(index, folder, connection)
-            if before is not None and not _still_fits(before.catalog, known.catalog):
+            if before is not None and not still_fits(before.catalog, known.catalog):
                 raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
             with _translated(folder):
                 snapshot = FilesSnapshot(folder, connection, known, _filter(index, known.catalog, tree, chain), limit)
@@ -260,11 +261,6 @@ def _filter(index: IndexSettings, catalog: Catalog, tree: Tree, chain: int) -> t
         return to_sql(all_of(equals(catalog, index.chain_field, chain), tree))
     except SegmentError as exc:
         raise SourceError(f"The index has no usable chain field {index.chain_field!r}.") from exc
-
-
-def _still_fits(old: Catalog, new: Catalog) -> bool:
-    """Tell whether a tree checked against the old catalogue means the same in the new one."""
-    return old is new or all(new.get(field.name) == field for field in old.fields)
 
 
 def _shown(parameter: object) -> object:

@@ -1,0 +1,176 @@
+"""What a search answered, decoded and judged: pure functions of bytes, no I/O.
+
+Elasticsearch answers 200 where shards failed, where time ran out, and even where a point-in-time id is none at all
+(no hits, no shards). What lives here refuses each of these by name. Documents stay raw bytes: only the frame around
+them is decoded. Called by elasticsearch.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tasks_service.errors import SourceError
+from tasks_service.sources import Documents
+
+SortValues = list[int]
+
+
+class PartialAnswerError(Exception):
+    """A page that is not whole; asking for it again can help, because a page is a pure function of its request."""
+
+
+class _Shards(msgspec.Struct):
+    total: int
+    successful: int
+    failed: int
+
+
+class _Hit(msgspec.Struct):
+    source: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="_source", default=msgspec.UNSET)
+    sort: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Total(msgspec.Struct):
+    value: int
+    relation: str
+
+
+class _Hits(msgspec.Struct):
+    hits: list[_Hit]
+    total: _Total | None = None
+
+
+class _Answer(msgspec.Struct):
+    timed_out: bool
+    shards: _Shards = msgspec.field(name="_shards")
+    hits: _Hits
+    terminated_early: bool = False
+    pit_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of one slice.
+
+    Attributes:
+        documents: raw JSON, as it was indexed.
+        last: the sort values of the last hit, both of them: what the next page starts after.
+        pit_id: the point-in-time id to use from now on.
+        size: bytes of the answer.
+    """
+
+    documents: Documents
+    last: SortValues | None
+    pit_id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The exact number of matching documents, and the shards that counted them."""
+
+    total: int
+    shards: int
+    pit_id: str
+    documents: Documents
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_sort = msgspec.json.Decoder(SortValues).decode
+
+
+def read_page(body: bytes, *, shards: int, size: int, after: SortValues | None) -> Page:
+    """Decode a page and judge it.
+
+    Args:
+        body: what the server answered with status 200.
+        shards: how many shards the point-in-time has; the page must come from all of them.
+        size: how many hits were asked for.
+        after: the sort values the page had to start after.
+
+    Raises:
+        PartialAnswerError: the page is not whole.
+        SourceError: a document has no `_source`.
+    """
+    answer = _decoded(body)
+    _check_whole(answer, shards)
+    hits = answer.hits.hits
+    if len(hits) > size:
+        raise PartialAnswerError("more hits than were asked for")
+    last = _check_order(hits, after)
+    return Page(_sources(hits), last, answer.pit_id, len(body))
+
+
+def read_count(body: bytes, *, shards: int | None) -> Counted:
+    """Decode and judge a search that counted exactly. Raises as read_page does."""
+    answer = _decoded(body)
+    _check_whole(answer, shards)
+    total = answer.hits.total
+    if total is None or total.relation != "eq":
+        raise PartialAnswerError("the count is not exact")
+    return Counted(total.value, answer.shards.total, answer.pit_id, _sources(answer.hits.hits))
+
+
+def _decoded(body: bytes) -> _Answer:
+    try:
+        return _decode_answer(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise PartialAnswerError("the answer is not a search's") from exc
+
+
+def _check_whole(answer: _Answer, shards: int | None) -> None:
+    found = answer.shards
+    if answer.timed_out:
+        raise PartialAnswerError("the search ran out of time")
+    if answer.terminated_early:
+        raise PartialAnswerError("the search was ended early")
+    if found.failed or found.successful != found.total:
+        raise PartialAnswerError("shards failed")
+    if found.total < 1 or (shards is not None and found.total != shards):
+        raise PartialAnswerError("not every shard was asked")
+
+
+def _check_order(hits: list[_Hit], after: SortValues | None) -> SortValues | None:
+    """Return the sort values of the last hit; refuse a page that does not go on where the one before ended."""
+    if not hits:
+        return None
+    try:
+        first, last = _decode_sort(hits[0].sort), _decode_sort(hits[-1].sort)
+    except msgspec.MsgspecError as exc:
+        raise PartialAnswerError("the hits are not sorted as asked") from exc
+    if len(first) != 2 or len(last) != 2 or last < first or (after is not None and first <= after):  # noqa: PLR2004
+        raise PartialAnswerError("the hits are not sorted as asked")
+    return last
+
+
+def _sources(hits: list[_Hit]) -> Documents:
+    try:
+        return [bytes(hit.source) for hit in hits]  # type: ignore[arg-type]
+    except TypeError as exc:
+        raise SourceError("The index does not keep whole documents (`_source`), so it cannot be exported.") from exc
+
+
+def error_types(body: bytes) -> set[str]:
+    """Return the types of error that an answer names, at any depth; nothing of their texts."""
+    try:
+        answer: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return set()
+    found: set[str] = set()
+    _collect_types(answer, found)
+    return found
+
+
+def _collect_types(value: Any, found: set[str]) -> None:  # noqa: ANN401 -- decoded JSON
+    if isinstance(value, dict):
+        kind: Any = value.get("type")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        if isinstance(kind, str):
+            found.add(kind)
+        for inner in value.values():  # pyright: ignore[reportUnknownVariableType]
+            _collect_types(inner, found)
+    elif isinstance(value, list):
+        for inner in value:  # pyright: ignore[reportUnknownVariableType]
+            _collect_types(inner, found)
