@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["blueprint", "redact_path"]
 
-_ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(?:\d+\s*-\s*\d*|-\s*\d+)\s*", re.IGNORECASE)
+_ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(?P<first>\d{0,18})\s*-\s*(?P<last>\d{0,18})\s*", re.IGNORECASE)
 
 _HEADERS = {
     "Cache-Control": "private, no-store",
@@ -50,9 +50,9 @@ def _serve(storage: LocalStorage, token: str, file_name: str) -> Response:
     linked = storage.verify(token)
     if file_name != linked.file_name:
         raise ForbiddenError("This link was altered; use it exactly as it was handed out.")
-    # A range that is malformed, of another unit, or several at once may be ignored (RFC 9110 14.2).
-    if not _ONE_RANGE.fullmatch(request.environ.get("HTTP_RANGE", "")):
-        request.environ.pop("HTTP_RANGE", None)
+    asked = _range_to_serve(request.environ.pop("HTTP_RANGE", ""), linked.stored.size)
+    if asked is not None:
+        request.environ["HTTP_RANGE"] = asked
     try:
         # With the type given, a .gz stays a file and is not said to be an encoding.
         response = send_file(
@@ -69,3 +69,20 @@ def _serve(storage: LocalStorage, token: str, file_name: str) -> Response:
     for name, value in _HEADERS.items():
         response.headers[name] = value
     return response
+
+
+def _range_to_serve(asked: str, size: int) -> str | None:
+    """Return a Range header that werkzeug reads as RFC 9110 does, or None to serve the whole.
+
+    A range that is malformed, of another unit, or one of several may be ignored (14.2); a suffix longer than the file
+    is the whole file (14.1.2), which werkzeug answers 416.
+    """
+    match = _ONE_RANGE.fullmatch(asked)
+    if match is None or match["first"] == match["last"] == "" or not size:
+        return None
+    first, last = match["first"], match["last"]
+    if first == "":
+        return f"bytes={-min(int(last), size)}" if int(last) else "bytes=-0"
+    if last and int(last) < int(first):
+        return None
+    return f"bytes={first}-{last}"
