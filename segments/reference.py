@@ -47,8 +47,9 @@ _TAIL = f"""\
 
 Operands: a scalar is of the field's type; a list of values has at most {MAX_LIST:,}, a list of strings to look for
 at most {MAX_WORDS}, each of 1 to {MAX_WORD} characters. `time_factor` is
-{listed([f"`{factor}`" for factor in FACTORS])}, plural accepted; `time_amount` is an integer, 0 or more. Dates are ISO 8601: `2026-03-29` is a whole day in the time
-zone, `2026-03-29T10:00` an instant in the time zone, `2026-03-29T10:00:00Z` an instant.
+{listed([f"`{factor}`" for factor in FACTORS])}, plural accepted; `time_amount` is an integer,
+0 or more. Dates are ISO 8601: `2026-03-29` is a whole day in the time zone, `2026-03-29T10:00` an instant in the
+time zone, `2026-03-29T10:00:00Z` an instant.
 
 ## What it means, precisely
 
