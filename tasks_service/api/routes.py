@@ -27,6 +27,10 @@ READ = "tasks:read"
 WRITE = "tasks:write"
 
 
+_DISCARDED_BYTES = 16 * 1024 * 1024
+_DISCARDED_CHUNK = 64 * 1024
+
+
 @dataclass(frozen=True)
 class Header:
     """A header a route reads or answers with."""
@@ -148,12 +152,23 @@ def _headers() -> Mapping[str, str]:
 
 def _bytes(limit: int) -> bytes:
     """Read the body, also one that comes in chunks and tells no length, but never more than the limit."""
-    if (request.content_length or 0) > limit:
-        raise TooLargeError(f"The body is larger than {limit} bytes; send less.")
-    data = request.stream.read(limit + 1)
-    if len(data) > limit:
+    announced = (request.content_length or 0) > limit
+    data = b"" if announced else request.stream.read(limit + 1)
+    if announced or len(data) > limit:
+        _discard_body()
         raise TooLargeError(f"The body is larger than {limit} bytes; send less.")
     return data
+
+
+def _discard_body() -> None:
+    """Read what is left of a body, up to a bound.
+
+    A client that is still sending when the connection closes never sees the answer, and one that reuses the
+    connection finds it closed.
+    """
+    left = _DISCARDED_BYTES
+    while left > 0 and (chunk := request.stream.read(min(left, _DISCARDED_CHUNK))):
+        left -= len(chunk)
 
 
 def _is_utf8(charset: str | None) -> bool:

@@ -34,7 +34,7 @@ def rows_of(index: str, chain: int, keep: Callable[[dict[str, Any]], bool] = lam
 
 def full_environment(request: pytest.FixtureRequest, prefix: str) -> dict[str, str]:
     """The environment of the full stack; `prefix` starts the names of its indices."""
-    gcs = request.getfixturevalue("gcs")
+    gcs = request.getfixturevalue("gcs_front")
     prefixes = {
         "transactions": "Transaction",
         "users": "User",
