@@ -292,3 +292,12 @@ def test_a_machine_without_a_key_signs_by_iam(gcs: Gcs, bucket: Bucket, monkeypa
 
     url = _sign(gcs, blob, credentials=Credentials(signer, gcs.email, gcs.endpoint))
     assert _fetch(url)[:2] == (200, b"one")
+
+
+def test_a_checksum_sent_with_the_last_bytes_is_compared(gcs: Gcs, bucket: Bucket, client: Client) -> None:
+    for sent, status in (("AAAAAA==", 400), ("yZRlqg==", 200)):  # the second is that of "hello world"
+        start = f"{gcs.endpoint}/upload/storage/v1/b/{bucket.name}/o?uploadType=resumable&name={status}"
+        session = client._http.post(start, data=b"{}").headers["Location"]
+        headers = {"X-Goog-Hash": f"crc32c={sent}", "Content-Range": "bytes 0-10/11"}
+        assert client._http.put(session, data=b"hello world", headers=headers).status_code == status
+    assert [blob.name for blob in bucket.list_blobs()] == ["200"]
