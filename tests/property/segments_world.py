@@ -351,3 +351,31 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.sampled_from([mapped, tabled, [name for name in mapped if name in tabled]]))
     segment = {"entity": "people", "index": "world", "chain_id": 1, **draw(groups(names))}
     return {"segment": segment, "now": draw(st.sampled_from(RECENT)), "zone": ZoneInfo(draw(st.sampled_from(ZONES)))}
+
+
+def every_operator(seed: int, times: int) -> list[dict[str, Any]]:
+    """Each operator on each field it works on, ``times`` over, each a segment of one rule."""
+    chance = random.Random(seed)
+    pools: dict[str, Any] = {
+        "words": WORDS[1:],
+        "number": OPERANDS,
+        "date": [moment.isoformat() for moment in MOMENTS] + [moment.date().isoformat() for moment in MOMENTS],
+        "factor": ["minute", "hour", "day", "week", "month", "quarter", "year"],
+        "amount": [0, 1, 2, 31, 10**6],
+    }
+    scalars: dict[str, Any] = {"number": OPERANDS, "boolean": [True, False]}
+    made: list[dict[str, Any]] = []
+    for name, spec in FIELDS.items():
+        pool = scalars.get(spec.type, WORDS)
+        for row in (row for row in OPERATORS.values() if spec.type in row.types):
+            for _ in range(times):
+                rule: dict[str, Any] = {"field_name": name, "field_type": spec.type, "operator": row.name}
+                for operand in row.operands:
+                    value = chance.choice(pools.get(operand.kind, pool))
+                    rule[operand.member] = chance.sample(pool, 3) if operand.kind == "list" else value
+                if spec.path is not None:
+                    rule |= {"nested": True, "nesting_path": spec.path}
+                segment = {"entity": "people", "index": "world", "chain_id": 1, "join": "all", "rules": [rule]}
+                zone = ZoneInfo(chance.choice(ZONES))
+                made.append({"segment": segment, "now": chance.choice(RECENT), "zone": zone})
+    return made

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from segments import to_elasticsearch, to_sql
 from tests.property.segments_engines import MAPPED, TABLED, Index, Table, World, compiled
-from tests.property.segments_world import questions
+from tests.property.segments_world import every_operator, questions
 
-DEFAULT_CASES = 600
+DEFAULT_CASES = 500
 CASES = int(os.environ.get("SEGMENT_CASES", DEFAULT_CASES))
 BATCH = 25
 WORLDS = 3 if CASES <= DEFAULT_CASES else 20
@@ -58,6 +58,19 @@ def indices(elasticsearch_url: str, worlds: list[World]) -> Iterator[list[Index]
         index.close()
 
 
+def test_duckdb_knows_every_operator_on_every_field(worlds: list[World], tables: list[Table]) -> None:
+    for question in every_operator(seed=1, times=3):
+        tree = compiled(question, TABLED)
+        if tree is not None:
+            worlds[0].agrees(question, tree, tables[0].select(tree), to_sql(tree))
+
+
+def test_elasticsearch_knows_every_operator_on_every_field(worlds: list[World], indices: list[Index]) -> None:
+    asked = every_operator(seed=2, times=3)
+    for first in range(0, len(asked), 200):
+        _ask(worlds[0], indices[0], asked[first : first + 200])
+
+
 @cases
 @given(number=numbers, batch=batches)
 def test_duckdb_selects_what_is_meant(
@@ -74,14 +87,18 @@ def test_duckdb_selects_what_is_meant(
 def test_elasticsearch_selects_what_is_meant(
     worlds: list[World], indices: list[Index], number: int, batch: list[dict[str, Any]]
 ) -> None:
+    _ask(worlds[number], indices[number], batch)
+
+
+def _ask(world: World, index: Index, batch: list[dict[str, Any]]) -> None:
     asked = [(question, tree) for question in batch if (tree := compiled(question, MAPPED)) is not None]
     if not asked:
         return
     trees = [tree for _, tree in asked]
-    found = zip(asked, indices[number].select(trees), indices[number].doubted(trees), strict=True)
+    found = zip(asked, index.select(trees), index.doubted(trees), strict=True)
     for (question, tree), selected, doubted in found:
         if not doubted:
-            worlds[number].agrees(question, tree, selected, to_elasticsearch(tree))
+            world.agrees(question, tree, selected, to_elasticsearch(tree))
 
 
 @cases

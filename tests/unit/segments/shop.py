@@ -36,7 +36,7 @@ COLUMNS = [
     ("stock", "INTEGER"),
     ("active", "BOOLEAN"),
     ("address", "STRUCT(city VARCHAR)"),
-    ("line_items", "STRUCT(sku VARCHAR, quantity INTEGER, at TIMESTAMP)[]"),
+    ("line_items", 'STRUCT(sku VARCHAR, quantity INTEGER, "at" TIMESTAMP)[]'),
 ]
 MAPPED = Catalog.from_mapping(PROPERTIES)
 TABLED = Catalog.from_columns(COLUMNS)
