@@ -26,6 +26,7 @@ from tasks_service.config import IndexSettings, Setting, Settings, default_indic
 from tasks_service.errors import ConfigurationError, Fault
 
 PATH_VARIABLE = "TASKS_CONFIG"
+INDICES_VARIABLE = "TASKS_INDICES"
 DEFAULT_PATH = Path("config.toml")
 _PREFIX = "TASKS_"
 _FEW = 20  # names that are worth listing in an error
@@ -68,6 +69,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         ConfigurationError: its `faults` are all there are, each with the file or variable as its pointer.
     """
     file = read_file(*_choose(path, environ))
+    if environ.get(INDICES_VARIABLE):
+        _replace_indices(file, environ[INDICES_VARIABLE])
     indices = file.values.get("indices") or default_indices()
     variables = read_variables(environ, tuple(indices))
     fallback = Reading()
@@ -176,14 +179,14 @@ def _read_table(reading: Reading, file: str, path: Keys, table: dict[str, Any]) 
 def read_variables(environ: Mapping[str, str], indices: tuple[str, ...]) -> Reading:
     """Read the variables; the ones that are no settings become faults.
 
-    A variable may describe an index that no file names; `TASKS_INDICES__RETURN_LINES__SOURCE` is the source
+    A variable may describe an index that no file names: `TASKS_INDICES__RETURN_LINES__SOURCE` is the source
     of `return-lines`, for a variable's name holds no hyphen.
     """
     reading = Reading()
     known = {setting.variable: setting for setting in every_setting(indices)}
     files = {f"{variable}_FILE": setting for variable, setting in known.items() if setting.secret}
     for variable in sorted(name for name in environ if name.startswith(_PREFIX)):
-        if variable == PATH_VARIABLE:
+        if variable in {PATH_VARIABLE, INDICES_VARIABLE}:
             continue
         setting = known.get(variable) or _of_new_index(variable)
         if setting is not None:
@@ -191,9 +194,24 @@ def read_variables(environ: Mapping[str, str], indices: tuple[str, ...]) -> Read
         elif variable in files:
             _read_secret(reading, files[variable], variable, environ)
         else:
-            names = [*known, *files, PATH_VARIABLE]
+            names = [*known, *files, PATH_VARIABLE, INDICES_VARIABLE]
             reading.fault(variable, "unknown_variable", f"there is no such setting; {_did_you_mean(variable, names)}")
     return reading
+
+
+def _replace_indices(file: Reading, text: str) -> None:
+    """Take all indices from one variable, a JSON object like the file's [indices], in the place of the file's."""
+    file.values.pop("indices", None)
+    file.origins = {path: origin for path, origin in file.origins.items() if path[0] != "indices"}
+    try:
+        indices = json.loads(text)
+    except ValueError:
+        indices = None
+    if isinstance(indices, dict):
+        _read_section(file, INDICES_VARIABLE, "indices", cast("object", indices))
+    else:
+        detail = 'must be a JSON object, e.g. {"products": {"file_prefix": "Product", "source": "products"}}.'
+        file.fault(INDICES_VARIABLE, "invalid_setting", detail)
 
 
 def _of_new_index(variable: str) -> Setting | None:

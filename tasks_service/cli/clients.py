@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tasks_service.cli.invocation import JsonOption, group, invocation, say, write_json, write_rows
-from tasks_service.database.models import Client
 from tasks_service.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from tasks_service.database.models import Client
 
 group = group("clients", "Who may use the API.")
 

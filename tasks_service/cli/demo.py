@@ -6,6 +6,7 @@ export over HTTP from the creation to the verified file. What does not: HTTP (pa
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -240,9 +241,9 @@ def _progress_line() -> Any:  # noqa: ANN401 -- a closure over what was last sho
 def _show(file: Downloaded) -> None:
     write(f"\nThe first rows of {file.path.name}:\n")
     with file.path.open(encoding="utf-8", newline="") as lines:
-        for line in islice(lines, _ROWS_SHOWN + 1):
-            text = line.rstrip("\r\n")
-            write(f"  {text if len(text) <= _CELLS_SHOWN else text[:_CELLS_SHOWN] + '...'}")
+        for row in islice(csv.reader(lines), _ROWS_SHOWN + 1):
+            text = " | ".join(cell.replace("\n", "\\n") for cell in row)
+            write(f"  {text if len(text) <= _CELLS_SHOWN else text[:_CELLS_SHOWN] + ' ...'}")
 
 
 def _tell(place: _Place, settings: Settings, token: str, expires: str | None, task_id: int) -> None:

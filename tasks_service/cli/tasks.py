@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlmodel import Session
 
 from tasks_service.cli.invocation import JsonOption, cell, group, invocation, write, write_json, write_rows
-from tasks_service.database.models import Run, Task
 from tasks_service.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from tasks_service.database.models import Run, Task
 
 group = group("tasks", "A look at the tasks; reads only.")
 

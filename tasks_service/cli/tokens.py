@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlmodel import Session
 
 from tasks_service.cli.invocation import JsonOption, group, invocation, moment, say, write, write_json, write_rows
-from tasks_service.database.models import Client, Token
 from tasks_service.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from tasks_service.database.models import Client, Token
 
 group = group("tokens", "The keys of clients.")
 

@@ -62,7 +62,8 @@ class AccessLog(Logger):
             method=environ.get("REQUEST_METHOD"),
             path=path,
             status=int(str(resp.status).split(" ", 1)[0]),
-            bytes=getattr(resp, "sent", None),
+            # A file that the kernel sends is not counted as sent.
+            bytes=resp.sent or resp.response_length or 0,
             milliseconds=round(request_time.total_seconds() * 1000, 1),
             remote=environ.get("REMOTE_ADDR"),
         )

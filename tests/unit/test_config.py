@@ -127,6 +127,19 @@ def test_variables_alone_describe_a_new_index() -> None:
     assert (index.source, index.types) == ("returns", {"note": "text"})
 
 
+def test_one_variable_may_hold_all_indices_as_json() -> None:
+    path = written('[indices.returns]\nfile_prefix = "Return"\nsource = "returns"')
+    text = '{"goods": {"file_prefix": "Good", "source": "goods"}}'
+    environ = {"TASKS_INDICES": text, "TASKS_INDICES__GOODS__CHAIN_FIELD": "chain"}
+    indices = load_settings(path, environ).indices
+    assert list(indices) == ["goods"]
+    assert indices["goods"].chain_field == "chain"
+    wrong = refused(path, {"TASKS_INDICES": text.replace("file_prefix", "file_prefiks")})
+    assert wrong.faults[0].pointer == "TASKS_INDICES"
+    assert "did you mean file_prefix?" in wrong.detail
+    assert "TASKS_INDICES: must be a JSON object" in refused(path, {"TASKS_INDICES": "[1]"}).detail
+
+
 # -- faults -------------------------------------------------------------------------------------------------------
 
 MISSPELT_KEYS = [
