@@ -124,7 +124,8 @@ def _name_fault(
 
 
 def _nearest(field: str, known: dict[str, tuple[str, ...]]) -> str:
-    near = difflib.get_close_matches(field, list(known), n=1, cutoff=0.6)
+    parent = field.rpartition(".")[0]
+    near = [parent] if parent in known else difflib.get_close_matches(field, list(known), n=1, cutoff=0.6)
     if near:
         return f"the nearest is {near[0]!r}"
     return "the fields of the index are listed by GET /export_indices/{name}"

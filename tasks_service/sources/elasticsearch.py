@@ -257,8 +257,9 @@ def slice_count(total: int, shards: int, readers: int) -> int:
     if total <= _ROWS_PER_SLICE:
         return 1
     wanted = min(readers * _SLICES_PER_READER, -(-total // _ROWS_PER_SLICE))
-    per_shard = max(1, -(-wanted // shards))
-    return min(per_shard * shards, _MOST_SLICES - _MOST_SLICES % shards if shards <= _MOST_SLICES else shards)
+    if shards > _MOST_SLICES:
+        return wanted  # fewer slices than shards: whole shards are dealt to each
+    return min(-(-wanted // shards), _MOST_SLICES // shards) * shards
 
 
 class _Reading:
