@@ -72,7 +72,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Cron:
-    """A cron line that was read: `text` as it was given, `line` its five fields in numbers."""
+    """A cron line that was read: `text` as it was given, `line` its five fields in plain numbers."""
 
     text: str
     line: str
@@ -121,38 +121,45 @@ def parse_cron(text: str) -> Cron:
 
 
 def _read(field: _Field, text: str) -> str:
-    """Return a field in numbers, item by item as it was written."""
-    return ",".join(_read_item(field, item) for item in text.split(","))
+    """Return a field as a list of plain numbers, after its `*` where it starts with one: that has a meaning of its own.
+
+    cronsim is handed nothing that can be read in two ways: it takes `5-5/10` for `5/10`, for one.
+    """
+    items = text.split(",")
+    values = [_values(field, item) for item in items]
+    if items[0] == "*":
+        return "*"
+    starred = items[0].startswith("*")
+    rest = sorted({value for one in (values[1:] if starred else values) for value in one})
+    return ",".join([*(items[:1] if starred else []), *map(str, rest)])
 
 
-def _read_item(field: _Field, item: str) -> str:
+def _values(field: _Field, item: str) -> range:
+    """Return the numbers of one item of a field."""
     match = _ITEM.fullmatch(item)
     if match is None:
         raise CronError(
             f"{item!r} is no {field.name}: write *, a number, a range a-b, or one of them with a step /n, "
             f"of {field.range}; several with commas"
         )
-    if match["all"]:
-        body = "*"
-    else:
+    first, last = field.lowest, field.highest
+    if not match["all"]:
         first = _number(field, match["first"])
-        body = str(first)
         if match["last"]:
             last = _number(field, match["last"])
-            if match["last"] == "sun":
-                last = 7  # the week's end as well as its start: mon-sun is what it looks like
-            if last < first:
-                raise CronError(
-                    f"{item!r} runs backwards in {field.name}: write what it means as a list, "
-                    "e.g. 22-23,0-2 for the hours from 22 to 2"
-                )
-            body += f"-{last}"
-    if match["step"] is None:
-        return body
-    step, longest = int(match["step"]), field.highest - field.lowest + 1
+        elif not match["step"]:
+            last = first
+    if match["last"] == "sun":
+        last = 7  # the week's end as well as its start: mon-sun is what it looks like
+    if last < first:
+        raise CronError(
+            f"{item!r} runs backwards in {field.name}: write what it means as a list, "
+            "e.g. 22-23,0-2 for the hours from 22 to 2"
+        )
+    step, longest = int(match["step"] or 1), field.highest - field.lowest + 1
     if not 1 <= step <= longest:
         raise CronError(f"the step of {item!r} must be 1 to {longest} in {field.name}: steps start anew in each")
-    return f"{body}/{step}"
+    return range(first, last + 1, step)
 
 
 def _number(field: _Field, text: str) -> int:

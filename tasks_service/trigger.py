@@ -100,7 +100,8 @@ def _clashes(given: Mapping[str, Any]) -> list[Fault]:
 
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    # Names of this machine's own choice, not zones.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def _zone(name: object, faults: list[Fault]) -> ZoneInfo | None:
