@@ -91,7 +91,13 @@ class _Compiler:
             raise TypeError(f"{field.name} is a field of a mapping, not a column")
         where = _path(child, field.keys)
         if not field.lists:
-            return f"coalesce({self._holds(leaf, field, where, inside=bool(child))}, FALSE)"
+            holds = self._holds(leaf, field, where, inside=bool(child))
+            if isinstance(leaf, Exists):
+                return holds
+            if field.type == "date" and field.column_type == "VARCHAR":
+                return f"coalesce({holds}, FALSE)"
+            # Two plain conditions, which DuckDB hands down to the scan as filters; coalesce it would not.
+            return f"({where} IS NOT NULL AND {holds})"
         values = _flattened(where, field.lists)
         return self._some(values, lambda variable: self._holds(leaf, field, variable, inside=True))
 
@@ -143,6 +149,8 @@ class _Compiler:
         if len(points) > _SOME:
             wanted = [str(point) if isinstance(point, Decimal) else point for point in dict.fromkeys(points)]
             spans.append(self._among(value, wanted, field.column_type, inside=inside))
+        elif len(points) == 1:
+            spans.append(f"{value} = {self._number(field, points[0])}")
         elif points:
             spans.append(f"{value} IN ({', '.join([self._number(field, point) for point in points])})")
         return _joined(spans, "OR", "FALSE")

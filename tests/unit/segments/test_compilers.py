@@ -78,7 +78,7 @@ def test_the_chain_is_outside_what_a_caller_wrote() -> None:
     assert chain == {"term": {"chain_id": {"value": 1764}}}
     assert set(rest["bool"]) == {"should", "minimum_should_match"}
     sql, parameters = to_sql(all_of(equals(TABLED, "chain_id", 1764), _wish_in_table()))
-    assert sql.startswith('(coalesce("chain_id" IN (CAST(? AS BIGINT)), FALSE) AND (')
+    assert sql.startswith('(("chain_id" IS NOT NULL AND "chain_id" = CAST(? AS BIGINT)) AND (')
     assert parameters == [1764, "x", "y"]
 
 
