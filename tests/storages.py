@@ -6,7 +6,9 @@ questions. What only one of them can do is in tests/integration.
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,13 +18,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import pytest
 from flask import Flask, Response
 
 from tasks_service.api.files import blueprint
 from tasks_service.config import GcsSettings, LocalSettings
 from tasks_service.errors import ServiceError
-from tasks_service.storage import Storage
+from tasks_service.storage import Storage, StoredObject
 from tasks_service.storage.gcs import GcsStorage
 from tasks_service.storage.local import LocalStorage
 from tasks_service.storage.patience import Patience
@@ -31,6 +34,10 @@ from tests.servers.gcs import Gcs
 KEY = b"a key of the tests, long enough."
 CHUNK = 256 * 1024
 KINDS = ["local", "gcs"]
+NAME = "exports/1764/12345/run-7/1.csv"
+
+HASTE = Patience(seconds=0, first=0.001, cap=0.001)
+"""One repetition, and no more."""
 
 QUICK = Patience(seconds=20.0, first=0.01, cap=0.05)
 """Patient enough for a slow machine, with pauses nobody notices."""
@@ -153,3 +160,35 @@ def get(url: str) -> Fetched:
     except urllib.error.HTTPError as error:
         with error:
             return Fetched(error.code, error.read(), dict(error.headers))
+
+
+def put(
+    storage: Storage, content: bytes, name: str = NAME, *, piece: int = 100_000, kind: str = "text/csv"
+) -> StoredObject:
+    """Write an object in pieces."""
+    with storage.upload(name, content_type=kind) as upload:
+        for start in range(0, len(content), piece):
+            upload.write(content[start : start + piece])
+        return upload.commit()
+
+
+def link(site: Place, stored: StoredObject, *, file_name: str = "Product_Export-1.csv") -> str:
+    """Make a link of an hour."""
+    return site.storage.sign(stored, file_name=file_name, content_type="text/csv", lifetime=timedelta(hours=1)).url
+
+
+def checksum(content: bytes) -> str:
+    """The crc32c of bytes, as storages write it."""
+    return base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
+
+
+def noise(size: int) -> bytes:
+    """So many bytes, the same each time."""
+    return random.Random(size).randbytes(size)
+
+
+def gcs_settings(site: Place, **changes: object) -> GcsSettings:
+    """The settings of a bucket, changed."""
+    told = json.loads(site.description)
+    del told["kind"]
+    return GcsSettings.model_validate(told | changes)
