@@ -67,10 +67,7 @@ class Catalog:
         fields: dict[str, Field] = {}
         for catalog in catalogs:
             for one in catalog.fields:
-                known = fields.setdefault(one.name, one)
-                if known != one and not known.refusal:
-                    reason = f"indices behind it disagree: {known.storage} in one, {one.storage} in another"
-                    fields[one.name] = replace(known, refusal=reason)
+                fields[one.name] = _agreed(fields.get(one.name, one), one)
         columns = dict.fromkeys(column for catalog in catalogs for column in catalog.columns)
         counted = all(catalog.doubts_counted for catalog in catalogs)
         return cls._sorted(list(fields.values()), list(columns), doubts_counted=counted)
@@ -96,3 +93,18 @@ class Catalog:
     def fingerprint(self) -> str:
         """A hash of everything in the catalogue: equal fingerprints mean that the same segments are lawful."""
         return hashlib.sha256(repr((self.fields, self.columns, self.doubts_counted)).encode()).hexdigest()
+
+
+def _agreed(known: Field, other: Field) -> Field:
+    """One field for two indices: what either leaves unindexed is in doubt, any other difference is refused."""
+    if known == other or known.refusal:
+        return known
+    limits = [limit for limit in (known.ignore_above, other.ignore_above) if limit is not None]
+    least = min(limits, default=None)
+    agreed = replace(known, ignore_above=least, malformed=known.malformed or other.malformed)
+    if agreed == replace(other, ignore_above=least, malformed=agreed.malformed):
+        return agreed
+    difference = f"{known.storage} in one, {other.storage} in another"
+    if known.storage == other.storage:
+        difference = f"{known.storage} with other parameters in one than in another"
+    return replace(known, refusal=f"indices behind it disagree: {difference}")

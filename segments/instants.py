@@ -33,7 +33,10 @@ def instant(value: object, date_format: str = "") -> int | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = value if isinstance(value, str) else repr(value)
-    return _iso(text) if _ISO.fullmatch(text) else _epoch(text, date_format)
+    # Four digits are a year, unless the mapping reads nothing but epochs.
+    if "date" in (date_format or "date") and _ISO.fullmatch(text):
+        return _iso(text)
+    return _epoch(text, date_format)
 
 
 def _epoch(text: str, date_format: str) -> int | None:

@@ -185,6 +185,12 @@ def test_indices_that_disagree() -> None:
     assert [column.name for column in merged.columns] == ["a", "b", "c"]
     assert operators_for(merged.by_name["a"]) == []
     assert "disagree" in merged.by_name["a"].refusal
+    short, long = ({"k": {"type": "keyword", "ignore_above": limit}} for limit in (10, 256))
+    limits = Catalog.merged([Catalog.from_mapping(short), Catalog.from_mapping(long)]).by_name["k"]
+    assert (limits.refusal, limits.ignore_above) == ("", 10)
+    other = Catalog.from_mapping({"k": {"type": "keyword", "null_value": "x"}})
+    assert "other parameters" not in Catalog.merged([other, Catalog.from_mapping(short)]).by_name["k"].refusal
+    assert operators_for(Catalog.merged([Catalog.from_mapping(short), other]).by_name["k"]) == []
     assert operators_for(merged.by_name["b"])
 
 

@@ -106,3 +106,5 @@ def test_dates_as_documents_write_them(value: object, expected: int | None) -> N
 
 def test_seconds_where_the_mapping_says_so() -> None:
     assert instant(12345, "strict_date_optional_time||epoch_second") == 12_345_000
+    assert instant(2026, "strict_date_optional_time||epoch_second") == instant("2026-01-01")
+    assert instant(2026, "epoch_second") == 2_026_000
