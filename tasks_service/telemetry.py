@@ -40,7 +40,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(password|passwd|pwd|api_key|secret_key)=[^&\s\"']+", rf"\1={REDACTED}"),
         # A token of the service.
         (r"\b(tok_[0-9a-f]{8,}):[A-Za-z0-9_-]{16,}", rf"\1:{REDACTED}"),
-        (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", REDACTED),
+        (r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", REDACTED),
     )
 )
 

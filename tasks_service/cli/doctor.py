@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tasks_service.app import Services
     from tasks_service.config import IndexSettings
 
-Verdict = Literal["ok", "warning", "wrong"]
+Verdict = Literal["ok", "warning", "wrong", "skipped"]
 
 _PROBE = b"tasks-service doctor\n"
 _LINK_SECONDS = 60
@@ -63,8 +63,10 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
     call = invocation(context)
     settings = call.settings  # where it is not valid, its faults are the answer
     findings: list[Finding] = []
-    for part, check in _checks(call, settings):
-        for finding in _run(part, check):
+    for part, needs, check in _checks(call, settings):
+        missing = any(finding.verdict == "wrong" and finding.part == needs for finding in findings)
+        skipped = Finding(part, "skipped", f"Not looked at: it needs the {needs}.")
+        for finding in [skipped] if missing else _run(part, check):
             findings.append(finding)
             if not as_json:
                 write(f"{finding.verdict:8} {finding.part:24} {finding.detail}")
@@ -79,10 +81,11 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
 Check = Callable[[], Iterator[tuple[Verdict, str]]]
 
 
-def _checks(call: Invocation, settings: Settings) -> Iterator[tuple[str, Check]]:
-    yield "database", lambda: _database(call)
-    yield "clock", lambda: _clock(call)
-    yield "secret key", lambda: _secret_key(settings)
+def _checks(call: Invocation, settings: Settings) -> Iterator[tuple[str, str, Check]]:
+    """Yield the parts, each with the part it needs (waiting for a dead server once is enough) and its check."""
+    yield "database", "", lambda: _database(call)
+    yield "clock", "database", lambda: _clock(call)
+    yield "secret key", "", lambda: _secret_key(settings)
     services: Services | None = None
 
     def built() -> Services:
@@ -90,12 +93,12 @@ def _checks(call: Invocation, settings: Settings) -> Iterator[tuple[str, Check]]
         services = services or call.services()
         return services
 
-    yield "source", lambda: _source(built())
+    yield "source", "", lambda: _source(built())
     for name, index in settings.indices.items():
-        yield f"index {name}", lambda index=index: _index(built(), index)
-    yield "storage", lambda: _storage(built())
-    yield "download link", lambda: _link(built())
-    yield "disk", lambda: _disk(settings)
+        yield f"index {name}", "source", lambda index=index: _index(built(), index)
+    yield "storage", "", lambda: _storage(built())
+    yield "download link", "storage", lambda: _link(built())
+    yield "disk", "", lambda: _disk(settings)
 
 
 def _run(part: str, check: Check) -> Iterator[Finding]:
