@@ -51,9 +51,11 @@ docs/cli.md: $(VENV)/runtime $(wildcard tasks_service/cli/*.py)
 
 lock: $(VENV)/dev ## Pin the newest versions that pyproject.toml allows
 	@$(RUN) -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv
-	@$(VENV)/lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+	@$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml -o requirements/runtime.txt
-	@$(VENV)/lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+	@$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
 
 clean: ## Remove what the demo made; the virtual environment stays
