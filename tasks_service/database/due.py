@@ -232,9 +232,9 @@ def _plan(session: Session, task: Task, client: Client, *, now: datetime, planne
         return None
     try:
         return planner.plan(task.trigger, due=task.next_run_at, now=now)
-    except Exception:
+    except Exception as error:  # noqa: BLE001 -- whatever it was
         # One trigger that cannot be understood must not stop the others, nor be tried for ever.
-        log.exception("schedule.invalid_trigger", task_id=task.id)
+        log.error("schedule.invalid_trigger", task_id=task.id, error=repr(error))  # noqa: TRY400 -- expected some day
         note = "Its trigger cannot be understood any more (was its time zone removed?); change it and resume."
         pause_task(session, task, now=now, note=note, reason="paused_invalid_trigger")
         return None
@@ -356,7 +356,7 @@ def _write(session: Session, outcomes: _Outcomes) -> list[DueRun]:
             ),
             outcomes.runs,
         )
-        made = [DueRun(*row) for row in found.all()]
+        made = sorted((DueRun(*row) for row in found.all()), key=lambda run: run.run_id)
     if outcomes.skips:
         connection.execute(insert_unless_there(connection.dialect, Skip).on_conflict_do_nothing(), outcomes.skips)
     if outcomes.events:
