@@ -257,7 +257,7 @@ Where everything is:
   exports        {settings.local.directory}
   database       {place.directory / "tasks.db"}
   log            {place.log}
-  configuration  {place.config}   (use it: python -m tasks_service --config {place.config} tasks list)
+  configuration  {place.config}   (use it: {_python()} -m tasks_service --config {place.config} tasks list)
   token          {token}   (chain {CHAIN}, valid until {expires})
 
 Try:
@@ -265,6 +265,12 @@ Try:
   curl {url}/tasks/{task_id} -H "Authorization: Bearer $TOKEN"
   curl {url}/tasks/{task_id}/download_url -H "Authorization: Bearer $TOKEN"
   curl -X POST {url}/tasks -H 'Content-Type: application/json' -H "Authorization: Bearer $TOKEN" -d '{body}'""")
+
+
+def _python() -> str:
+    """Return this interpreter as somebody in the working directory types it."""
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def _free_port(wanted: int) -> int:
