@@ -37,7 +37,7 @@ def readiness(context: Context) -> Reply:
         [
             _check("database", lambda: schema.require_current(services.database)),
             _check("source", services.source.check),
-            _check("storage", services.storage.check),
+            _check("storage", lambda: services.storage.check(writing=False)),
         ]
     )
 

@@ -79,6 +79,9 @@ class Storage(Protocol):
         """Release connections; a later use connects again."""
         ...
 
-    def check(self) -> None:
-        """Answer quickly if the bucket can be used; raise StorageUnavailableError or StorageError otherwise."""
+    def check(self, *, writing: bool = True) -> None:
+        """Answer quickly if the bucket can be used; raise StorageUnavailableError or StorageError otherwise.
+
+        Without `writing` only what the web needs is asked: an identity that may not write is enough for it.
+        """
         ...

@@ -30,12 +30,8 @@ GOOGLE = "https://storage.googleapis.com"
 
 _CONNECT_SECONDS = 10.0
 _CHECK_SECONDS = 10.0
-_NEEDED = (
-    "storage.objects.create",
-    "storage.objects.delete",
-    "storage.objects.get",
-    "storage.objects.list",
-)
+_READING = ("storage.objects.get",)
+_WRITING = ("storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list")
 _UNKNOWN_TO_ENDPOINT = {404, 405, 501}
 
 
@@ -156,13 +152,12 @@ class GcsStorage:
         if connected is not None and connected.process == os.getpid():
             connected.client.close()
 
-    def check(self) -> None:
-        """Ask the bucket once whether it can be listed, read and written, and find who signs links."""
+    def check(self, *, writing: bool = True) -> None:
+        """Ask once which of the rights that are needed are held, and find who signs links."""
         timeout = min(_CHECK_SECONDS, self._settings.timeout_seconds)
+        needed = _WRITING if writing else _READING
         with translated(self._name):
-            connection = self._connection()
-            list(connection.client.list_blobs(self._name, max_results=1, timeout=timeout, retry=None))
-            missing = self._missing_permissions(connection, timeout)
+            missing = self._missing(self._connection(), needed, timeout)
             self._link_signer()
         if missing:
             raise StorageError(
@@ -170,16 +165,18 @@ class GcsStorage:
                 "(roles/storage.objectUser)."
             )
 
-    def _missing_permissions(self, connection: _Connection, timeout: float) -> tuple[str, ...]:
+    def _missing(self, connection: _Connection, needed: tuple[str, ...], timeout: float) -> tuple[str, ...]:
         from google.api_core.exceptions import GoogleAPICallError
 
         try:
-            held = connection.bucket.test_iam_permissions(list(_NEEDED), timeout=timeout, retry=None)
+            held = connection.bucket.test_iam_permissions(list(needed), timeout=timeout, retry=None)
         except GoogleAPICallError as error:
-            if error.code in _UNKNOWN_TO_ENDPOINT:  # the bucket was listed: it is the question that is unknown
-                return ()
-            raise
-        return tuple(sorted(set(_NEEDED) - set(held)))
+            if error.code not in _UNKNOWN_TO_ENDPOINT:
+                raise
+            # Either the bucket or, at another endpoint than Google's, the question is unknown: a listing tells.
+            list(connection.client.list_blobs(self._name, max_results=1, timeout=timeout, retry=None))
+            return ()
+        return tuple(name for name in needed if name not in held)
 
     # -- the vendor's side ----------------------------------------------------------------------------------------
 

@@ -114,8 +114,11 @@ class LocalStorage:
             raise GoneError
         return LinkedFile(found.stored, found.path, link.file_name, link.content_type)
 
-    def check(self) -> None:
-        """Make and remove a directory where uploads go; raise in plain words where that cannot be."""
+    def check(self, *, writing: bool = True) -> None:
+        """Make and remove a directory where uploads go, or only read; raise in plain words where that cannot be."""
+        if not writing:
+            next(self.list(""), None)
+            return
         self._prepare()
         with translated(), self._tree.lock(fcntl.LOCK_SH):  # a sweep would take it for a dead upload
             probe = self._tree.uploads / f"check-{secrets.token_hex(8)}"

@@ -336,7 +336,9 @@ def test_names_that_could_leave_their_place_are_refused(site: Place, name: str) 
 
 
 def test_a_working_storage_is_found_to_work(site: Place) -> None:
+    site.storage.check(writing=False)
     site.storage.check()
+    site.storage.check(writing=False)
     assert_nothing(site)
 
 

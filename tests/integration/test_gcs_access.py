@@ -102,6 +102,16 @@ def test_the_doctor_names_the_missing_rights(site: Place, gcs: Gcs) -> None:
     site.storage.check()
 
 
+def test_the_web_needs_no_right_to_write(site: Place, gcs: Gcs) -> None:
+    gcs.faults.misreport("bucket.permissions", {"permissions": ["storage.objects.get"]}, times=2)
+    site.storage.check(writing=False)
+    with pytest.raises(StorageError, match=r"lacks storage\.objects\.create"):
+        site.storage.check()
+    gcs.faults.misreport("bucket.permissions", {"permissions": []})
+    with pytest.raises(StorageError, match=r"lacks storage\.objects\.get on bucket"):
+        site.storage.check(writing=False)
+
+
 @pytest.mark.parametrize("status", [404, 405, 501])
 def test_an_endpoint_that_knows_no_permissions_is_not_ill(site: Place, gcs: Gcs, status: int) -> None:
     gcs.faults.fail("bucket.permissions", status=status)
@@ -109,10 +119,10 @@ def test_an_endpoint_that_knows_no_permissions_is_not_ill(site: Place, gcs: Gcs,
 
 
 def test_the_doctor_answers_at_once(site: Place, gcs: Gcs) -> None:
-    gcs.faults.fail("object.list", times=1)
+    gcs.faults.fail("bucket.permissions", times=1)
     with pytest.raises(StorageUnavailableError):
         site.storage.check()
-    assert gcs.faults.count("object.list") == 1
+    assert gcs.faults.count("bucket.permissions") == 1
 
 
 # -- links without a key ---------------------------------------------------------------------------------------------

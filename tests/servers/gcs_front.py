@@ -190,6 +190,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def permissions(self, _: Fault | None) -> Answer:
         """Which of the permissions asked for are held: all."""
+        if self._upstream("GET", f"/storage/v1/b/{quote(self.names['bucket'], safe='')}", b"").status != 200:
+            return problem(404, "The specified bucket does not exist.")
         asked = [value for name, value in parse_qsl(self.raw_query) if name == "permissions"]
         return success({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
 
