@@ -42,7 +42,7 @@ _NOTHING: Query = {"match_none": {}}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPECIAL = frozenset(".?+*|{}[]()\"\\#@&<>~^$-/=!,:'%;`_")
 # What date_nanos can hold: 1970 to 2262.
-_NANOS_FIRST, _NANOS_AFTER_LAST = 0, 2**63 // 1_000_000
+_NANOS_FIRST, _NANOS_AFTER_LAST = 0, 2**63 // 1_000_000 + 1
 
 
 def to_elasticsearch(tree: Tree) -> Query:

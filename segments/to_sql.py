@@ -34,7 +34,7 @@ from segments.tree import (
 _SOME = 50  # from here on a list of values is one parameter, looked up by hash
 _TEXT = frozenset({"UUID", "ENUM"})
 _NANO = 1_000_000  # nanoseconds of a millisecond
-_NANOSECONDS = (-(2**63) // _NANO + 1, 2**63 // _NANO - 1)
+_NANOSECONDS = (-(2**63) // _NANO, 2**63 // _NANO + 1)  # milliseconds a TIMESTAMP_NS lies between
 _ISO = (
     "([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]{1,9}))?"
     "(?:Z|([+-])([0-9]{2}):?([0-9]{2})?)?)?"

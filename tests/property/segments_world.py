@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from segments import OPERATORS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_NANOS = datetime.fromisoformat("2262-04-11T23:47:16.854775")
 
 # The characters that look alike on purpose are spelt by their numbers, so that nobody mistakes them.
 WORDS = [
@@ -35,20 +36,8 @@ DOUBLES = [0.0, -0.0, 1.0, 1.5, -1.5, 0.1, 0.30000000000000004, 5e-324, -5e-324,
 FLOATS = [0.0, -0.0, 0.1, 1.5, 16777217, 16777216, 1e-46, 3.4e38, -1.5, 0.2, 2.0**60]
 HALVES = [0.0, -0.0, 0.1, 2049, 2048, 65504, 65519, -1.5, 1e-8, 5.960464477539063e-08, 1000.5]
 CENTS = ["0.00", "1.10", "-1.10", "1.50", "99999999.99", "0.01", "100.00"]
-OPERANDS = [
-    *LONGS,
-    *DOUBLES,
-    *FLOATS,
-    *HALVES,
-    1.1,
-    -1.1,
-    0.005,
-    99999999.99,
-    2**53 + 2,
-    2**60 + 1,
-    2**63,
-    -(2**63) - 1,
-]
+OPERANDS = [*LONGS, *DOUBLES, *FLOATS, *HALVES, 1.1, -1.1, 0.005, 99999999.99, 2**53 + 2, 2**60 + 1]
+OPERANDS += [2**63, -(2**63) - 1]
 OPERANDS += [2**64, 10**30, -(10**30), 1e300, -1e300, 65505, 70000, 1e39, 0.1000000001, 1e-50, 127.5, 128, -129]
 ZONES = [
     "UTC", "Europe/Amsterdam", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Cairo",
@@ -61,7 +50,8 @@ _ANCHORS = [
     "2026-10-25T00:00:00", "2024-02-29T00:00:00", "2024-02-28T23:59:59.999", "2023-03-01T00:00:00",
     "2025-12-31T23:00:00", "2026-01-01T00:00:00", "2011-12-30T10:00:00", "2026-04-24T22:00:00",
     "2026-11-01T04:00:00", "2026-04-04T15:00:00", "1969-12-31T23:59:59.999999", "1970-01-01T00:00:00",
-    "0001-01-01T00:00:00", "9999-12-31T23:59:59.999", "2018-11-04T03:00:00", "2026-06-30T12:30:45.678",
+    "2262-04-11T23:47:16.854", "0001-01-01T00:00:00", "9999-12-31T23:59:59.999", "2018-11-04T03:00:00",
+    "2026-06-30T12:30:45.678",
 ]  # fmt: skip
 _NUDGES = [timedelta(0), timedelta(milliseconds=1), timedelta(milliseconds=-1), timedelta(microseconds=999)]
 _NUDGES += [timedelta(hours=hours) for hours in (1, -1, 5, -9, 24, -24, 24 * 7, -24 * 31)]
@@ -75,6 +65,8 @@ MOMENTS = sorted(
     }
 )
 RECENT = [moment for moment in MOMENTS if 2000 < moment.year < 2100]
+# date_nanos holds 1970 to 2262-04-11T23:47:16.854775807.
+NANOS = [moment for moment in MOMENTS if moment >= EPOCH and moment.replace(tzinfo=None) < LAST_NANOS]
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,7 @@ FIELDS: dict[str, Spec] = {
     "when": Spec("date", {"type": "date"}, "TIMESTAMP WITH TIME ZONE", "moments", lists=0),
     "at": Spec("date", {"type": "date"}, "TIMESTAMP", "moments", lists=0),
     "spelt": Spec("date", {"type": "date"}, "VARCHAR", "spelt", lists=0),
-    "nanos": Spec("date", {"type": "date_nanos"}, "TIMESTAMP_NS", "recent", lists=0),
+    "nanos": Spec("date", {"type": "date_nanos"}, "TIMESTAMP_NS", "nanos", lists=0),
     "millis": Spec("date", {"type": "date"}, "BIGINT", "millis", lists=0),
     "object.word": Spec("keyword", _KEYWORD, "VARCHAR", "words"),
     "object.inner.n": Spec("number", {"type": "integer"}, "INTEGER", INTEGERS, lists=0),
@@ -242,7 +234,7 @@ class Maker:
         if isinstance(pool, list):
             value = self._random.choice(pool)
             return value, float(value) if spec.column in {"DOUBLE", "FLOAT"} else value
-        moment = self._random.choice(RECENT if pool == "recent" else MOMENTS)
+        moment = self._random.choice(NANOS if pool == "nanos" else MOMENTS)
         if pool == "millis":
             millis = (moment - EPOCH) // timedelta(milliseconds=1)
             millis += 100_000 if abs(millis) < 10_000 else 0  # four digits spell a year

@@ -108,6 +108,9 @@ def test_dates_of_nanoseconds_keep_to_their_years() -> None:
     assert query("is_after_date", start_date="1960-01-01") == {"exists": {"field": "t"}}
     assert query("is_after_date", start_date="2300-01-01") == {"match_none": {}}
     assert query("is_before_date", end_date="2300-01-01") == {"exists": {"field": "t"}}
+    last = "2262-04-11T23:47:16.854Z"  # the last millisecond there is, though not to its end
+    found = query("is_between_date", start_date=last, end_date=last)
+    assert found == {"range": {"t": {"gte": last, "format": "strict_date_optional_time"}}}
 
 
 def test_substrings_share_patterns_within_the_length_of_one() -> None:
