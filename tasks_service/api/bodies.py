@@ -113,7 +113,8 @@ def read_query(model: type[ModelT], given: MultiDict[str, str]) -> ModelT:
     read, found = read_model(model, document)
     faults += [Fault(fault.pointer.removeprefix("/"), fault.code, fault.detail) for fault in found]
     if faults or read is None:
-        raise InvalidParametersError(faults=[_as_parameter(fault) for fault in faults])
+        first = {fault.pointer: fault for fault in reversed(faults)}
+        raise InvalidParametersError(faults=[_as_parameter(fault) for fault in reversed(first.values())])
     return read
 
 

@@ -131,7 +131,7 @@ def _store(call: Call, session: Session, definition: Definition, keyed: _Keyed |
     session.flush()
     answer = shapes.full_task(task, call.principal, None, tasks.events(session, task_id=task.id, limit=SHOWN_LOGS))
     answer["next_run_dates"] = next_run_dates(task, now)
-    reply = Reply(answer, 201, {"Location": f"/tasks/{task.id}", "ETag": etag(task.version, task.revision)})
+    tag = etag(task.version, task.revision)
     if keyed is not None and not tasks.remember_answer(
         session,
         now=now,
@@ -139,10 +139,10 @@ def _store(call: Call, session: Session, definition: Definition, keyed: _Keyed |
         key=keyed.key,
         fingerprint=keyed.fingerprint,
         task_id=answer["id"],
-        answer=answer,
+        answer={"task": answer, "etag": tag},
     ):
         raise _SecondError
-    return reply
+    return Reply(answer, 201, {"Location": f"/tasks/{task.id}", "ETag": tag})
 
 
 def next_run_dates(task: Task, now: datetime) -> list[str]:
@@ -169,5 +169,5 @@ def _recalled(call: Call, keyed: _Keyed) -> Reply | None:
         detail = "This key came with another body before; use a new key for a new task."
         raise InvalidParametersError(faults=[Fault("Idempotency-Key", "key_reused", detail)])
     answer: dict[str, Any] = first.answer
-    headers = {"Location": f"/tasks/{first.task_id}", "Idempotent-Replayed": "true"}
-    return Reply(answer, 201, headers)
+    headers = {"Location": f"/tasks/{first.task_id}", "ETag": answer["etag"], "Idempotent-Replayed": "true"}
+    return Reply(answer["task"], 201, headers)

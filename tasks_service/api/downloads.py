@@ -16,11 +16,23 @@ from tasks_service.api.problems import MembersError
 from tasks_service.api.runs import find_run
 from tasks_service.api.tasks import find_task
 from tasks_service.database import shown
-from tasks_service.database.models import Run
+from tasks_service.database.models import Run, Task
 from tasks_service.errors import GoneError
 from tasks_service.storage import StoredObject
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+class NotDoneError(MembersError):
+    """Only what is DONE has a file to link to; `state` tells where it stands."""
+
+    code = "not_done"
+
+
+class NoFileError(MembersError):
+    """The run found no rows, and the task wants no file then (`on_empty: skip`)."""
+
+    code = "no_file"
 
 
 def get_task_download_url(call: Call) -> Reply:
@@ -32,22 +44,14 @@ def get_task_download_url(call: Call) -> Reply:
             raise GoneError
         if task.state != "DONE" or task.result_run_id is None:
             latest = shown.latest_published(session, call.path["task_id"])
-            raise MembersError(
+            raise NotDoneError(
                 f"The task is {task.state}, not DONE; poll it until it is. The file of an earlier run, where there is "
                 "one, is at /runs/{run}/download_url.",
-                code="not_done",
                 state=shapes.state(task),
                 run=latest.id if latest is not None else None,
             )
         run = shown.runs_by_id(session, [task.result_run_id])[task.result_run_id]
-    if run.artifact is None:
-        raise MembersError(
-            "The run found no rows and the task wants no file then (`on_empty: skip`).",
-            code="no_file",
-            state=shapes.state(task),
-            run=run.id,
-        )
-    return _link(call, run, now)
+    return _link(call, run, task, now)
 
 
 def get_run_download_url(call: Call) -> Reply:
@@ -59,15 +63,14 @@ def get_run_download_url(call: Call) -> Reply:
         raise GoneError
     if run.state != "done":
         detail = f"The run is {run.state}; only a run that is done has a file."
-        raise MembersError(detail, code="not_done", state=shapes.state(task), run=run.id)
+        raise NotDoneError(detail, state=shapes.state(task), run=run.id)
+    return _link(call, run, task, now)
+
+
+def _link(call: Call, run: Run, task: Task, now: datetime) -> Reply:
     if run.artifact is None:
-        detail = "The run found no rows and the task wants no file then (`on_empty: skip`)."
-        raise MembersError(detail, code="no_file", state=shapes.state(task), run=run.id)
-    return _link(call, run, now)
-
-
-def _link(call: Call, run: Run, now: datetime) -> Reply:
-    if run.artifact is None or run.file_deleted_at is not None or run.expires_at is None or run.expires_at <= now:
+        raise NoFileError(NoFileError.__doc__ or "", state=shapes.state(task), run=run.id)
+    if run.file_deleted_at is not None or run.expires_at is None or run.expires_at <= now:
         raise GoneError
     artifact = run.artifact
     stored = StoredObject(

@@ -62,7 +62,7 @@ ROUTES = (
         summary="List what can be exported",
         description="Every export index with its fields, and the operators a rule may use on each.",
         answers=[Success(200, "All indices.", ExportIndexPage)],
-        errors=[SourceError],
+        errors=[SourceError, SourceUnavailableError],
         tag="Export indices",
     ),
     Route(
@@ -73,7 +73,7 @@ ROUTES = (
         summary="Get an export index",
         description="One export index with its fields.",
         answers=[Success(200, "The index.", ExportIndex)],
-        errors=[SourceError],
+        errors=[SourceError, SourceUnavailableError],
         tag="Export indices",
     ),
 )

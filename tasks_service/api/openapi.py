@@ -16,7 +16,9 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from segments import Segment
 from tasks_service import schemas
 from tasks_service.api.problems import (
+    CODES,
     CONTENT_TYPE,
+    GENERAL,
     TITLES,
     InvalidParametersError,
     MalformedError,
@@ -25,12 +27,12 @@ from tasks_service.api.problems import (
 )
 from tasks_service.api.routes import Header, Route, Success
 from tasks_service.errors import (
+    DatabaseUnavailableError,
     ForbiddenError,
     InvalidRequestError,
     NotAuthenticatedError,
     NotFoundError,
     ServiceError,
-    TransientError,
 )
 
 Document = dict[str, Any]
@@ -57,8 +59,9 @@ def document(routes: Sequence[Route], *, server: str) -> Document:
     """Return the OpenAPI 3.1 document of these routes."""
     components = _schemas(routes)
     paths: dict[str, Document] = {}
+    errors: Document = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, errors)
     for path, methods, summary in _OPEN_PATHS:
         paths[path] = {"get": _open_operation(path, methods, summary)}
     return {
@@ -67,9 +70,11 @@ def document(routes: Sequence[Route], *, server: str) -> Document:
         "servers": [{"url": server}],
         "security": [{"token": []}],
         "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)] + [{"name": "Service"}],
+        "x-codes": {str(status): {CODES[status]: sentence} for status, sentence in GENERAL.items()},
         "paths": paths,
         "components": {
             "schemas": components,
+            "responses": dict(sorted(errors.items())),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -91,7 +96,7 @@ def errors_of(route: Route) -> list[type[ServiceError]]:
         found += [MalformedError, TooLargeError, MediaTypeError, InvalidRequestError]
     if route.query is not None:
         found.append(InvalidParametersError)
-    found += [*route.errors, ServiceError, TransientError]
+    found += [*route.errors, ServiceError, DatabaseUnavailableError]
     return list(dict.fromkeys(found))
 
 
@@ -103,14 +108,14 @@ _OPEN_PATHS: Sequence[tuple[str, type[BaseModel] | str, str]] = (
 )
 
 
-def _operation(route: Route) -> Document:
+def _operation(route: Route, errors: Document) -> Document:
     operation: Document = {
         "operationId": route.operation,
         "tags": [route.tag],
         "summary": route.summary,
         "description": f"{route.description}\n\nScope: `{route.scope}`.".strip(),
         "parameters": [*_path_parameters(route.path), *_query_parameters(route), *_headers(route.headers)],
-        "responses": _responses(route),
+        "responses": _responses(route, errors),
     }
     if route.body is not None:
         forms = [{"$ref": _REF.format(model=form.__name__)} for form in (route.body, *route.alternatives)]
@@ -169,14 +174,17 @@ def _headers(headers: Iterable[Header]) -> Iterable[Document]:
         }
 
 
-def _responses(route: Route) -> Document:
+def _responses(route: Route, errors: Document) -> Document:
+    """Return a route's responses; those that are errors go to `errors`, where routes that fail alike share them."""
     responses = {str(answer.status): _success(answer) for answer in route.answers}
     by_status: dict[int, dict[str, str]] = {}
     for error in errors_of(route):
         sentence = (error.__doc__ or "").strip().splitlines()[0]
         by_status.setdefault(error.http_status, {})[error.code] = sentence
     for status, codes in sorted(by_status.items()):
-        responses[str(status)] = {
+        name = "_or_".join(codes)
+        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+        errors[name] = {
             "description": " ".join([f"{TITLES[status]}.", *(f"`{code}`: {text}" for code, text in codes.items())]),
             "x-codes": codes,
             "headers": _answer_headers(("WWW-Authenticate",) if status == 401 else ()),  # noqa: PLR2004 -- HTTP

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
@@ -48,7 +48,15 @@ TITLES: Mapping[int, str] = {
     502: "Bad gateway",
     503: "Unavailable",
 }
-_CODES: Mapping[int, str] = {
+GENERAL: Mapping[int, str] = {
+    400: "The request cannot be read.",
+    404: "There is nothing here.",
+    405: "This route does not know the method; `Allow` lists those it knows.",
+    413: "The request is too large.",
+    416: "The file has no such range.",
+}
+"""What any path may answer, whichever route it is or is not."""
+CODES: Mapping[int, str] = {
     400: "bad_request",
     404: "not_found",
     405: "method_not_allowed",
@@ -112,20 +120,10 @@ class GoingError(ConflictError):
 class MembersError(ConflictError):
     """A conflict that tells more than a sentence: extra members of the problem document."""
 
-    def __init__(self, detail: str, *, code: str, **members: Any) -> None:  # noqa: ANN401 -- JSON values
-        """Take the sentence, the slug, and the members."""
+    def __init__(self, detail: str, **members: Any) -> None:  # noqa: ANN401 -- JSON values
+        """Take the sentence and the members."""
         super().__init__(detail)
-        self.slug = code
         self.members = members
-
-
-class WrongMethodError(ServiceError):
-    """This route does not know the method; `Allow` lists those it knows."""
-
-    code = "method_not_allowed"
-    http_status = 405
-
-    allowed: ClassVar[Sequence[str]] = ()
 
 
 def install(app: Flask) -> None:
@@ -149,18 +147,18 @@ def request_id() -> str:
 
 def problem(error: ServiceError) -> dict[str, Any]:
     """Return the problem document of an error."""
-    code = getattr(error, "slug", error.code)
     document: dict[str, Any] = {
-        "type": f"/docs#problem-{code}",
+        "type": f"/docs#problem-{error.code}",
         "title": TITLES.get(error.http_status, "Error"),
         "status": error.http_status,
         "detail": error.detail,
-        "code": code,
+        "code": error.code,
         "instance": request_id(),
     }
     if error.faults:
         document["errors"] = faults_shown(error)
-    document.update(getattr(error, "members", {}))
+    if isinstance(error, MembersError):
+        document.update(error.members)
     return document
 
 
@@ -210,11 +208,11 @@ def _http_exception(error: HTTPException) -> Response:
         headers["Allow"] = ", ".join(allowed)
         detail = f"This route knows {' and '.join(allowed) or 'no method'}."
     document = {
-        "type": f"/docs#problem-{_CODES.get(status, 'bad_request')}",
+        "type": f"/docs#problem-{CODES.get(status, 'bad_request')}",
         "title": TITLES.get(status, error.name),
         "status": status,
         "detail": detail,
-        "code": _CODES.get(status, "bad_request"),
+        "code": CODES.get(status, "bad_request"),
         "instance": request_id(),
     }
     response = _respond(document, status)

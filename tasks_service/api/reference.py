@@ -23,7 +23,7 @@ def page(document: Schema) -> dict[str, Any]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             server = document["servers"][0]["url"]
-            shown = _operation(method.upper(), path, operation, schemas, server)
+            shown = _operation(method.upper(), path, _with_responses(operation, document), schemas, server)
             sections[operation["tags"][0]].append(shown)
     return {
         "title": document["info"]["title"],
@@ -34,6 +34,16 @@ def page(document: Schema) -> dict[str, Any]:
         "problem": list(_rows(schemas["Problem"], schemas, "", 0)),
         "codes": _codes(document),
     }
+
+
+def _with_responses(operation: Schema, document: Schema) -> Schema:
+    """Return an operation with the responses it shares with others written out."""
+    shared: Schema = document["components"]["responses"]
+    responses = {
+        status: shared[answer["$ref"].rsplit("/", 1)[1]] if "$ref" in answer else answer
+        for status, answer in operation["responses"].items()
+    }
+    return {**operation, "responses": responses}
 
 
 def _operation(method: str, path: str, operation: Schema, schemas: Schema, server: str) -> dict[str, Any]:
@@ -139,10 +149,14 @@ def _curl(method: str, path: str, operation: Schema, example: Any, server: str) 
 
 def _codes(document: Schema) -> list[dict[str, str]]:
     """Return every problem code the routes document, with its status and its sentence."""
-    found: dict[str, dict[str, str]] = {}
+    found = {
+        code: {"code": code, "status": status, "detail": sentence}
+        for status, codes in document["x-codes"].items()
+        for code, sentence in codes.items()
+    }
     for methods in document["paths"].values():
         for operation in methods.values():
-            for status, answer in operation["responses"].items():
+            for status, answer in _with_responses(operation, document)["responses"].items():
                 for code, sentence in answer.get("x-codes", {}).items():
                     found.setdefault(code, {"code": code, "status": status, "detail": sentence})
     return sorted(found.values(), key=lambda one: (one["status"], one["code"]))

@@ -15,7 +15,7 @@ from tasks_service.api.calls import Call, Reply
 from tasks_service.api.definitions import Findings, Question, check_segment, find_index
 from tasks_service.api.moments import read_moment, read_zone
 from tasks_service.api.routes import READ, Route, Success
-from tasks_service.errors import Fault, InvalidRequestError, SourceError
+from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
 from tasks_service.schemas import Preview, PreviewAnswer
 
 SAMPLE_ROWS = 10
@@ -75,7 +75,7 @@ ROUTES = (
         body=Preview,
         alternatives=(Segment,),
         collects=True,
-        errors=[SourceError],
+        errors=[SourceError, SourceUnavailableError],
         example={
             "segment": {
                 "entity": "people",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_service.api.creation import create_task
-from tasks_service.api.downloads import get_run_download_url, get_task_download_url
+from tasks_service.api.downloads import NoFileError, NotDoneError, get_run_download_url, get_task_download_url
 from tasks_service.api.execution import execute_task
 from tasks_service.api.problems import GoingError, InvalidParametersError
 from tasks_service.api.routes import READ, WRITE, Header, Route, Success
@@ -22,7 +22,15 @@ from tasks_service.api.tasks import (
     pause_task,
     resume_task,
 )
-from tasks_service.errors import ConflictError, GoneError, PreconditionFailedError, SourceError, TooManyRequestsError
+from tasks_service.errors import (
+    ConflictError,
+    GoneError,
+    PreconditionFailedError,
+    SourceUnavailableError,
+    StorageError,
+    StorageUnavailableError,
+    TooManyRequestsError,
+)
 from tasks_service.schemas import (
     Download,
     LogQuery,
@@ -41,6 +49,7 @@ from tasks_service.schemas import (
 )
 
 _IF_MATCH = Header("If-Match", "The task's ETag; the change is made only on this version of it.")
+_LINK_ERRORS = (NotDoneError, NoFileError, GoneError, StorageError, StorageUnavailableError)
 _CREATE: dict[str, Any] = {
     "chain": 1764,
     "desc": "Electronics, every night",
@@ -79,7 +88,7 @@ TASK_ROUTES = (
                 "it was answered first, and makes no second task; with another body it is refused.",
             )
         ],
-        errors=[InvalidParametersError, SourceError, TooManyRequestsError],
+        errors=[InvalidParametersError, SourceUnavailableError, TooManyRequestsError],
         example=_CREATE,
     ),
     Route(
@@ -123,7 +132,7 @@ TASK_ROUTES = (
         body=TaskEdit,
         collects=True,
         headers=[_IF_MATCH],
-        errors=[AlreadyRanError, PreconditionFailedError, SourceError, TooManyRequestsError],
+        errors=[AlreadyRanError, PreconditionFailedError, SourceUnavailableError, TooManyRequestsError],
         example={"desc": "Electronics, every morning", "trigger": {"cron": "0 6 * * *"}},
     ),
     Route(
@@ -194,7 +203,7 @@ TASK_ROUTES = (
             "DONE, the members `state` and `run` of the problem tell its state and the latest run that has a file."
         ),
         answers=[Success(200, "The link.", Download)],
-        errors=[ConflictError, GoneError],
+        errors=_LINK_ERRORS,
     ),
     Route(
         "GET",
@@ -225,7 +234,7 @@ TASK_ROUTES = (
         summary="Get the download link of a run",
         description="A link to the file of this run; it lives for about an hour.",
         answers=[Success(200, "The link.", Download)],
-        errors=[ConflictError, GoneError],
+        errors=_LINK_ERRORS,
         tag="Runs",
     ),
     Route(
