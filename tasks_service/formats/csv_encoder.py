@@ -18,9 +18,10 @@ from tasks_service.formats import Encoded
 from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.csv_query import FORMULA_STARTS, NUMERIC, ROW_END, SEPARATORS, flat_rows_query, rows_query
-from tasks_service.formats.flatten import Flattener, Spellings, without_lone_surrogates
+from tasks_service.formats.flatten import Flattener, Spellings
 from tasks_service.formats.json_encoder import one_line
 from tasks_service.sources import Documents
+from tasks_service.sources.surrogates import without_lone_surrogates
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -23,9 +23,6 @@ _ARRAY = b"["
 _OBJECT = b"{"
 _SPACE = b" \t\r\n"
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
-_ESCAPE = re.compile(
-    rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
 
 
 class Spellings:
@@ -127,8 +124,3 @@ class Flattener:
             else:
                 spread.append(raw)
         return spread
-
-
-def without_lone_surrogates(chunk: bytes) -> bytes:
-    """Replace escapes of half a character, which no UTF-8 text can hold, by U+FFFD."""
-    return _ESCAPE.sub(lambda match: rb"\ufffd" if match[3] else match[0], chunk)

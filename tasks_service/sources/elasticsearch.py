@@ -191,7 +191,7 @@ class ElasticsearchSnapshot:
 
     def _count(self, query: dict[str, Any], shards: int | None) -> Counted:
         body = {"size": 0, "track_total_hits": True, "query": query, "pit": self._pit(self._pit_id)}
-        call = Call("count", "POST", _SEARCH, body)
+        call = Call("count", "POST", _SEARCH, body, pinned=True)
         counted = self._calls.send(call, lambda _status, answer: read_count(answer, shards=shards), self._ended.wait)
         self._pit_id = counted.pit_id or self._pit_id
         return counted
@@ -237,7 +237,7 @@ class ElasticsearchSnapshot:
         if part is not None:
             body["slice"] = part
         return self._calls.send(
-            Call("page", "POST", _SEARCH, body),
+            Call("page", "POST", _SEARCH, body, pinned=True),
             lambda _status, answer: read_page(answer, shards=self._shards, size=size, after=after),
             self._ended.wait,
         )

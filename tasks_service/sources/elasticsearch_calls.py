@@ -41,7 +41,7 @@ _MISSING = frozenset({"index_not_found_exception", "index_closed_exception"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `what` names it in the log."""
+    """One request. `what` names it in the log; `pinned` ones read a point-in-time and lose it with its index."""
 
     what: str
     method: str
@@ -50,6 +50,7 @@ class Call:
     tolerated: tuple[int, ...] = ()
     attempts: int = ATTEMPTS
     timeout: float | None = None
+    pinned: bool = False
 
 
 Pause = Callable[[float], bool]
@@ -110,7 +111,7 @@ class Calls:
         raw = answer if isinstance(answer, bytes) else b""
         if 200 <= meta.status < 300 or meta.status in call.tolerated:  # noqa: PLR2004 -- HTTP's own numbers
             return meta.status, raw
-        raise judged(meta.status, raw)
+        raise judged(meta.status, raw, pinned=call.pinned)
 
     def _connected(self) -> Elasticsearch:
         with self._lock:
@@ -155,10 +156,10 @@ def index_path(index: str, end: str) -> str:
     return f"/{quote(index, safe='')}{end}"
 
 
-def judged(status: int, body: bytes) -> Exception:
+def judged(status: int, body: bytes, *, pinned: bool = False) -> Exception:
     """Return what an answer that is no success means: one of the service's errors, or PartialAnswerError."""
     types = error_types(body)
-    if types & _LOST:
+    if types & _LOST or (pinned and types & _MISSING):
         return SnapshotLostError("Elasticsearch no longer has the snapshot; the export starts over.")
     if types & _MISSING:
         return SourceError("Elasticsearch has no such index, or it is closed.")

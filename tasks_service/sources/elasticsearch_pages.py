@@ -14,6 +14,7 @@ import msgspec
 
 from tasks_service.errors import SourceError
 from tasks_service.sources import Documents
+from tasks_service.sources.surrogates import without_lone_surrogates
 
 SortValues = list[int]
 
@@ -78,6 +79,8 @@ class Counted:
     documents: Documents
 
 
+_SOURCE = b'"_source":'
+
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_sort = msgspec.json.Decoder(SortValues).decode
 
@@ -117,8 +120,27 @@ def read_count(body: bytes, *, shards: int | None) -> Counted:
 def _decoded(body: bytes) -> _Answer:
     try:
         return _decode_answer(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    try:
+        masked = without_lone_surrogates(body)
+        answer = _decode_answer(masked)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise PartialAnswerError("the answer is not a search's") from exc
+    return _unmasked(answer, masked, body)
+
+
+def _unmasked(answer: _Answer, masked: bytes, body: bytes) -> _Answer:
+    """Put the documents as they came in the place of those that were decoded; both lie at the same offsets."""
+    end = 0
+    for hit in answer.hits.hits:
+        if isinstance(hit.source, msgspec.Raw):
+            length = len(bytes(hit.source))
+            # Behind one document the next such member is the next hit's: nothing but plain text lies between.
+            start = masked.index(bytes(hit.source), masked.index(_SOURCE, end) + len(_SOURCE))
+            end = start + length
+            hit.source = msgspec.Raw(body[start:end])
+    return answer
 
 
 def _check_whole(answer: _Answer, shards: int | None) -> None:

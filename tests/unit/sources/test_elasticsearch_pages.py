@@ -33,6 +33,14 @@ def test_a_whole_page_gives_raw_documents_and_where_to_go_on() -> None:
     assert (page.last, page.pit_id, page.size) == ([1, 1], "next", len(body))
 
 
+def test_half_a_character_in_a_document_stays_and_stops_nothing() -> None:
+    odd = rb'{"a":"\ud800","b":"\\ud800 \ud83d\ude00 \"_source\":"}'
+    body = answer(4).replace(b'{"id": 1}', odd).replace(b'{"id": 2}', odd).replace(b'"_id": "3"', rb'"_id": "\ud800"')
+    page = read(body)
+    assert page.documents == [b'{"id": 0}', odd, odd, b'{"id": 3}']
+    assert page.last == [3, 3]
+
+
 def test_an_empty_page_is_whole_when_every_shard_answered() -> None:
     assert read(answer(0)).documents == []
 
@@ -159,6 +167,10 @@ def test_what_will_not_pass_is_an_error_that_says_nothing_of_the_servers_text(st
 
 def test_a_missing_index_is_named_as_such() -> None:
     assert "no such index" in str(error(404, "index_not_found_exception"))
+
+
+def test_an_index_missing_under_a_snapshot_is_a_lost_snapshot() -> None:
+    assert isinstance(judged(404, b'{"error":{"type":"index_not_found_exception"}}', pinned=True), SnapshotLostError)
 
 
 def test_types_of_errors_are_found_at_any_depth() -> None:
