@@ -11,11 +11,15 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, Literal, TextIO, cast
 
 import structlog
+
+log = structlog.stdlib.get_logger(__name__)
 
 REDACTED = "[redacted]"
 
@@ -89,6 +93,25 @@ def configure(
     # One line for every page of every export says nothing; warnings of these libraries still come.
     for name in ("elastic_transport", "urllib3", "google", "apscheduler", "alembic"):
         logging.getLogger(name).setLevel(max(logging.WARNING, severity))
+
+
+def log_uncaught() -> None:
+    """Log what nothing catches, in any thread, rather than let the interpreter print it as it is."""
+
+    def in_main(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            log.critical("process.crashed", exc_info=(kind, error, trace))
+
+    def in_thread(uncaught: threading.ExceptHookArgs) -> None:
+        if uncaught.exc_value is not None and not issubclass(uncaught.exc_type, SystemExit):
+            trace = (uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
+            name = uncaught.thread.name if uncaught.thread is not None else None
+            log.error("thread.crashed", thread=name, exc_info=trace)
+
+    sys.excepthook = in_main
+    threading.excepthook = in_thread
 
 
 @contextmanager

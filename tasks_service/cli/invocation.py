@@ -83,6 +83,7 @@ class Invocation:
         """Send this process's log where and how the settings say."""
         service = self.settings.service
         telemetry.configure(log_format=service.log_format, level=service.log_level, process=process)
+        telemetry.log_uncaught()
 
     def environ(self) -> dict[str, str]:
         """Return the environment for a child that is to have the same settings."""

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tasks_service import cli
 from tests.acceptance.service import Service, free_port, running
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
+from tests.command_line import Command, in_process
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in an empty directory, with an address nobody listens on."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TASKS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("TASKS_SERVICE__PUBLIC_URL", f"http://127.0.0.1:{free_port()}")
-
-    def call(*arguments: str) -> Ended:
-        capsys.readouterr()
-        code = cli.run(arguments)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Commands in an empty directory, with an address nobody listens on."""
+    with in_process(tmp_path, monkeypatch, capsys) as call:
+        monkeypatch.setenv("TASKS_SERVICE__PUBLIC_URL", f"http://127.0.0.1:{free_port()}")
+        yield call
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,32 +12,14 @@ from tasks_service import cli
 from tasks_service.config import DatabaseSettings
 from tasks_service.database import clients, tasks
 from tasks_service.database.engine import Database
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Ended]
+from tests.command_line import Command, in_process
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in an empty directory, with nothing configured."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TASKS_")]:
-        monkeypatch.delenv(name)
-
-    def call(*arguments: str) -> Ended:
-        capsys.readouterr()
-        code = cli.run(arguments)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Commands in an empty directory, with nothing configured."""
+    with in_process(tmp_path, monkeypatch, capsys) as call:
+        yield call
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -145,3 +147,25 @@ def test_configuring_again_replaces_what_was() -> None:
     structlog.stdlib.get_logger().info("once")
     assert first.getvalue() == ""
     assert len(lines(second)) == 1
+
+
+def test_what_nothing_catches_is_logged_without_secrets() -> None:
+    hooks = sys.excepthook, threading.excepthook
+    stream = configured()
+    telemetry.log_uncaught()
+    try:
+        thread = threading.Thread(target=lambda: int("http://u:HUNTER2@h"), name="beater")
+        thread.start()
+        thread.join()
+        try:
+            int("http://u:HUNTER2@h")
+        except ValueError as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        sys.excepthook, threading.excepthook = hooks
+    in_thread, in_main = lines(stream)
+    assert (in_thread["event"], in_thread["thread"]) == ("thread.crashed", "beater")
+    assert in_main["event"] == "process.crashed"
+    for line in (in_thread, in_main):
+        assert "ValueError" in str(line["exception"])
+        assert "HUNTER2" not in json.dumps(line)
