@@ -20,7 +20,7 @@ from tasks_service.database.clients import Principal
 from tasks_service.database.journal import SkippedRange, events, log_event, record_skips, skips, touch
 from tasks_service.database.models import IdempotencyKey, Run, Task
 from tasks_service.database.runs import GOING, request_cancel
-from tasks_service.database.statements import Direction, changed, identity, insert_unless_there, page
+from tasks_service.database.statements import Direction, identity, insert_unless_there, page
 
 __all__ = [
     "UNCHANGED",
@@ -260,8 +260,9 @@ def remember_answer(
         "answer": answer,
         "created_at": now,
     }
-    statement = insert_unless_there(session.get_bind().dialect, IdempotencyKey).values(values)
-    return changed(session.exec(statement.on_conflict_do_nothing()))
+    statement = insert_unless_there(session.connection().dialect, IdempotencyKey).values(values)
+    kept = session.exec(statement.on_conflict_do_nothing().returning(col(IdempotencyKey.key)))
+    return kept.first() is not None
 
 
 def forget_answers(session: Session, *, before: datetime) -> int:
