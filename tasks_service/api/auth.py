@@ -12,6 +12,8 @@ from tasks_service.database.clients import Principal, authenticate
 from tasks_service.database.engine import Database
 from tasks_service.errors import ForbiddenError, NotAuthenticatedError
 
+ADMIN = "admin"
+"""The scope that includes the others."""
 _BEARER = re.compile(r"bearer +([!-9;-~]{1,200}):([!-~]{1,200})", re.IGNORECASE)
 
 
@@ -25,6 +27,6 @@ def principal_of(database: Database, authorization: str | None, *, scope: str) -
     principal = authenticate(database, found[1], found[2]) if found is not None else None
     if principal is None:
         raise NotAuthenticatedError
-    if scope not in principal.scopes:
+    if scope not in principal.scopes and ADMIN not in principal.scopes:
         raise ForbiddenError(f"The token lacks the scope {scope}.")
     return principal

@@ -80,7 +80,7 @@ def document(routes: Sequence[Route], *, server: str) -> Document:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "TOKEN_ID:TOKEN_SECRET",
-                    "description": "A token of a client. Each route names the scope it wants.",
+                    "description": "A token of a client. Each route names the scope it wants; `admin` includes all.",
                 }
             },
         },

@@ -11,13 +11,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from tests.unit.api.conftest import Contract, World, contract, migrated, task_body, world  # noqa: F401 -- fixtures
-
 COMMITTED = Path(__file__).parents[2] / "openapi.json"
 
 
 @pytest.fixture
-def document(world: World) -> dict[str, Any]:  # noqa: F811 -- the fixture
+def document(world: World) -> dict[str, Any]:
     return world.app.test_client().get("/openapi.json").get_json()
 
 
@@ -25,7 +23,7 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     validate(document)
 
 
-def test_every_route_of_the_application_is_documented_and_no_other(world: World, document: dict[str, Any]) -> None:  # noqa: F811
+def test_every_route_of_the_application_is_documented_and_no_other(world: World, document: dict[str, Any]) -> None:
     answered = {
         (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in world.app.url_map.iter_rules()
@@ -53,7 +51,7 @@ def test_every_operation_says_what_it_is_and_how_it_fails(document: dict[str, An
                 assert {"401", "403", "500", "503"} <= operation["responses"].keys()
 
 
-def test_the_examples_are_what_their_schemas_ask_for(contract: Contract, document: dict[str, Any]) -> None:  # noqa: F811
+def test_the_examples_are_what_their_schemas_ask_for(contract: Contract, document: dict[str, Any]) -> None:
     shown = 0
     for methods in document["paths"].values():
         for operation in methods.values():

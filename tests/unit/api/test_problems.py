@@ -66,10 +66,15 @@ def test_no_route_answers_without_a_good_token(app: Flask, route: Route, token: 
 
 @pytest.mark.parametrize("route", ROUTES, ids=name)
 def test_a_token_without_the_scope_is_forbidden(world: World, route: Route) -> None:
-    other = {"tasks:read", "tasks:write", "admin"} - {route.scope}
+    other = {"tasks:read", "tasks:write"} - {route.scope}
     answer = world.caller(scopes=tuple(other)).request(route.method, at(route))
     assert answer.status_code == 403
     assert route.scope in answer.get_json()["detail"]
+
+
+def test_the_scope_admin_includes_the_others(world: World) -> None:
+    caller = world.caller(scopes=("admin",))
+    assert caller.task(caller.create()["id"])["version"] == 1
 
 
 @pytest.mark.parametrize("path", sorted({at(route) for route in ROUTES} | {"/healthz", "/docs", "/openapi.json"}))

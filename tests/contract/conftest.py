@@ -1,0 +1,7 @@
+"""Fixtures of the API's installation, for the tests of the contract that need one."""
+
+from __future__ import annotations
+
+from tests.unit.api.conftest import contract, migrated, world
+
+__all__ = ["contract", "migrated", "world"]
