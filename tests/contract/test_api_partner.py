@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from tasks_service.runner import Worker
 from tests.acceptance import curl
+from tests.unit.api.conftest import CHAIN, PRODUCTS, Api, World
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from tests.unit.api.conftest import Contract, World, task_body
+
 COMMITTED = Path(__file__).parents[2] / "openapi.json"
 
 
