@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,10 @@ def installed(directory: Path) -> Iterator[Service]:
         yield service
     finally:
         service.stop()
+        # Where a test failed, children that outlived their supervisor must not outlive the test.
+        for pid in running({pid for pids in started(service).values() for pid in pids}):
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 def served(service: Service) -> subprocess.Popen[bytes]:
@@ -115,6 +119,21 @@ def test_ctrl_c_drains_too(serving: Serving) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     assert process.wait(60) == 0
     assert not events(service, "process.stopped_at_once")
+
+
+def test_a_run_that_goes_is_finished_within_the_grace(service: Service) -> None:
+    service.environment["TASKS_WORKER__GRACE_SECONDS"] = "100"
+    service.command("sample", "files", "--rows", "30000", "--index", "products")
+    process = served(service)
+    api = service.api(1764)
+    target = {"action": "export", "export_index": "products", "export_format": "csv"}
+    task = api.create({"chain": 1764, "target": target, "trigger": {"once": "2026-05-26T12:00:00Z"}})
+    eventually(lambda: api.task(task["id"])["state"]["code"] != "READY", every=0.01, what="the run goes")
+    process.terminate()
+    assert process.wait(120) == 0
+    shown = json.loads(service.command("tasks", "show", str(task["id"]), "--json").stdout)
+    assert (shown["state"], [run["state"] for run in shown["runs"]]) == ("DONE", ["done"])
+    assert shown["runs"][0]["rows"] > 20_000
 
 
 def test_children_end_when_the_supervisor_is_killed(serving: Serving) -> None:
