@@ -92,10 +92,11 @@ class Scheduler:
         Or abandoned after the timeout (its transaction is undone).
         """
         self._stopping.set()
-        if self._supervisor is not None:
-            self._supervisor.join(timeout_seconds)
-        if self._clock is not None:
-            self._clock.stop(timeout_seconds)
+        if self._supervisor is None or self._clock is None:
+            return
+        self._supervisor.join(timeout_seconds)
+        self._clock.stop(timeout_seconds)
+        self._supervisor = self._clock = None
         log.info("scheduler.stopped")
 
     def alive(self) -> bool:

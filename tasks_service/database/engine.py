@@ -225,22 +225,15 @@ def _postgresql_passes(original: BaseException | None) -> bool:
     return original.sqlstate.startswith(_PASSING_CLASSES) or original.sqlstate in _PASSING_STATES
 
 
-def _url(text_url: str) -> URL:
+def _url(given: str) -> URL:
     try:
-        url = make_url(text_url)
-    except ArgumentError as exc:
+        url = make_url(given)
+    except (ArgumentError, ValueError) as exc:  # ValueError: a port that is no number
         raise ConfigurationError(
             "database.url is not a URL; write sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
         ) from exc
-    if url.drivername in {"postgresql", "postgres"}:
-        url = url.set(drivername="postgresql+psycopg")
-    if url.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
-        raise ConfigurationError(
-            f"database.url names {url.drivername}; supported are sqlite:///PATH and "
-            "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
-        )
     if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise ConfigurationError("database.url must name a file: several processes share it (sqlite:///PATH)")
+        raise ConfigurationError("database.url must name a file: several processes share it; write sqlite:///PATH")
     return url
 
 

@@ -1,0 +1,208 @@
+"""The scheduler process part: APScheduler over the task table, which nothing stops but `stop`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from threading import enumerate as threads
+from typing import Any
+
+import pytest
+import time_machine
+from sqlmodel import Session
+
+from tasks_service.config import Settings
+from tasks_service.database.models import Run
+from tasks_service.errors import DatabaseUnavailableError
+from tasks_service.executors.table import TableExecutor
+from tasks_service.scheduler import Scheduler, TaskJobStore
+from tests.databases import MINUTE, NOW, World
+from tests.waiting import eventually
+
+SETTINGS = Settings.model_validate({"scheduler": {"poll_interval_seconds": 0.05, "batch": 10}})
+
+
+class Recorder(TableExecutor):
+    """Notes what it is offered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offered: list[int] = []
+
+    def offer(self, session: Session, run_id: int) -> None:
+        super().offer(session, run_id)
+        self.offered.append(run_id)
+
+
+@pytest.fixture
+def executor() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def scheduler(world: World, executor: Recorder) -> Iterator[Scheduler]:
+    made = Scheduler(world.database, executor, SETTINGS)
+    yield made
+    made.stop()
+
+
+def now(world: World) -> datetime:
+    with world.database.read() as session:
+        return world.database.now(session)
+
+
+def test_what_is_due_is_run_on_time_and_offered(world: World, scheduler: Scheduler, executor: Recorder) -> None:
+    start = now(world)
+    soon = start.replace(microsecond=0) + timedelta(seconds=2)
+    for chain in range(1, 31):
+        world.task(chain, due_at=soon, cron="0 0 1 1 *")
+    scheduler.start()
+    runs = eventually(lambda: (_found := world.all(Run)) if len(world.all(Run)) == 30 else None)
+    found = runs or world.all(Run)
+    assert {run.occurrence for run in found} == {soon}
+    assert all(run.created_at >= soon for run in found)
+    eventually(lambda: sorted(executor.offered) == sorted(run.id for run in found))
+    assert scheduler.alive()
+
+
+def test_a_task_another_process_stored_is_seen_within_a_poll(world: World, scheduler: Scheduler) -> None:
+    scheduler.start()
+    eventually(scheduler.alive)
+    world.task(due_at=now(world) - timedelta(seconds=1), cron="0 0 1 1 *")
+    eventually(lambda: len(world.all(Run)) == 1)
+
+
+def test_nothing_depends_on_this_hosts_clock(world: World, executor: Recorder) -> None:
+    past, future = now(world) - timedelta(minutes=1), now(world) + timedelta(minutes=5)
+    world.task(due_at=past, cron="0 0 1 1 *")
+    world.task(due_at=future, cron="0 0 1 1 *")
+    for skew in (-10, 10):
+        scheduler = Scheduler(world.database, executor, SETTINGS)
+        with time_machine.travel(datetime.now(UTC) + timedelta(minutes=skew)):
+            scheduler.start()
+            eventually(lambda: [run.occurrence for run in world.all(Run)] == [past])
+            ticked = scheduler._clock.store.last_tick  # type: ignore[union-attr]
+            eventually(lambda seen=ticked, one=scheduler: one._clock.store.last_tick > seen)
+            scheduler.stop()
+    assert [run.occurrence for run in world.all(Run)] == [past]
+
+
+def test_a_database_that_does_not_answer_kills_no_thread(
+    world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Event()
+
+    def away(*_: Any) -> Any:
+        failed.set()
+        raise DatabaseUnavailableError
+
+    scheduler.start()
+    world.task(due_at=now(world) + timedelta(milliseconds=200), cron="0 0 1 1 *")
+    with monkeypatch.context() as patch:
+        patch.setattr(world.database, "write", away)
+        patch.setattr(world.database, "read", away)
+        assert failed.wait(30)
+        clock = scheduler._clock
+        assert clock is not None
+        ticks = clock.store.last_tick
+        eventually(lambda: clock.store.last_tick > ticks)
+        assert scheduler.alive()
+    eventually(lambda: len(world.all(Run)) == 1)
+    assert scheduler._clock is clock
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_thread_is_started_again(world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler.start()
+    first = scheduler._clock
+    assert first is not None
+
+    def broken(_: TaskJobStore) -> datetime:
+        raise RuntimeError("out of the loop")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskJobStore, "get_next_run_time", broken)
+        eventually(lambda: not first.is_alive())
+    eventually(lambda: scheduler._clock is not first and scheduler._clock.is_alive())  # type: ignore[union-attr]
+    world.task(due_at=now(world), cron="0 0 1 1 *")
+    eventually(lambda: len(world.all(Run)) == 1)
+    assert scheduler.alive()
+
+
+def test_a_clock_that_hangs_is_reported(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler.start()
+    assert scheduler.alive()
+    moment = scheduler._clock.store.last_tick  # type: ignore[union-attr]
+    monkeypatch.setattr(scheduler, "_look_after_the_clock", lambda: None)
+    scheduler.last_tick = moment - 31
+    assert not scheduler.alive()
+
+
+def test_stopping_leaves_no_thread_and_makes_nothing_more(world: World, executor: Recorder) -> None:
+    before = set(threads())
+    scheduler = Scheduler(world.database, executor, SETTINGS)
+    assert not scheduler.alive()
+    scheduler.start()
+    eventually(scheduler.alive)
+    scheduler.stop()
+    assert not scheduler.alive()
+    eventually(lambda: set(threads()) <= before)
+    world.task(due_at=now(world), cron="0 0 1 1 *")
+    scheduler.stop()
+    assert world.all(Run) == []
+
+
+class TestStore:
+    """The job store by itself, as APScheduler's loop calls it."""
+
+    def store(self, **more: Any) -> TaskJobStore:
+        calls: dict[str, Any] = {"tick": list, "fire": lambda _: None, "delay": lambda: 0.3} | more
+        return TaskJobStore(calls["tick"], calls["fire"], calls["delay"])
+
+    def test_it_never_raises(self) -> None:
+        def broken() -> Any:
+            raise RuntimeError
+
+        store = self.store(tick=broken, delay=broken)
+        assert store.get_due_jobs(NOW) == []
+        assert datetime.now(UTC) < store.get_next_run_time() < datetime.now(UTC) + timedelta(seconds=2)
+        for nothing in (
+            store.update_job(None),
+            store.remove_job("7"),
+            store.remove_all_jobs(),
+            store.lookup_job("7"),
+            store.add_job(type("Job", (), {"id": "7"})()),
+        ):
+            assert nothing is None
+        assert store.get_all_jobs() == []
+
+    def test_the_next_look_is_as_far_away_as_it_is_told(self) -> None:
+        assert self.store(delay=lambda: 5.0).get_next_run_time() - datetime.now(UTC) > timedelta(seconds=4)
+
+    def test_a_retired_store_makes_nothing(self) -> None:
+        store = self.store(tick=lambda: pytest.fail("it looked"))
+        store.retired = True
+        assert store.get_due_jobs(NOW) == []
+
+
+def test_the_next_look_is_when_the_next_task_is_due_and_never_later_than_a_poll(world: World) -> None:
+    settings = Settings.model_validate({"scheduler": {"poll_interval_seconds": 60}})
+    scheduler = Scheduler(world.database, TableExecutor(), settings)
+    assert scheduler._delay() == 60
+    world.task(due_at=now(world) + timedelta(hours=1))
+    assert scheduler._delay() == 60
+    world.task(due_at=now(world) + timedelta(seconds=30))
+    assert 20 < scheduler._delay() <= 30
+    world.task(due_at=now(world) - timedelta(hours=1))
+    assert scheduler._delay() == 0.05
+
+
+def test_a_look_takes_everything_that_is_due_however_small_its_batches(world: World, executor: Recorder) -> None:
+    for number in range(35):
+        world.task(number % 5, due_at=NOW, cron="0 0 1 1 *")
+    world.database.clock_offset = NOW + MINUTE - now(world)
+    assert len(Scheduler(world.database, executor, SETTINGS).tick()) == 35
+    with warnings.catch_warnings():
+        assert Scheduler(world.database, executor, SETTINGS).tick() == []
