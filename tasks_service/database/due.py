@@ -27,8 +27,9 @@ from sqlmodel import Session, col, select
 
 from tasks_service.database.clients import standing_of
 from tasks_service.database.journal import SkippedRange, skip_message
-from tasks_service.database.models import Client, Event, Instant, Run, Skip, Task
+from tasks_service.database.models import Client, Event, Instant, Run, SegmentVersion, Skip, Task
 from tasks_service.database.runs import GOING, UNTOUCHED, definition_of, request_cancel
+from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import identity, insert_unless_there
 from tasks_service.database.tasks import pause_task
 
@@ -115,6 +116,7 @@ class _Situation:
     now: datetime
     planner: Planner
     cap: int
+    segments: Mapping[int, SegmentVersion]
     queued: Counter[int]
     going: Counter[tuple[int, str]]
 
@@ -175,13 +177,15 @@ def settle(
     nothing due is left as it is.
     """
     session.flush()
-    if task.next_run_at is None or task.paused_at is not None or task.next_run_at > now:
-        return []
+    made: list[DueRun] = []
     client = session.get_one(Client, task.client_id)
-    made = _give_outcomes(
-        session, [(task, client)], now=now, planner=planner, queued_per_chain=queued_per_chain, offer=offer
-    )
-    session.refresh(task)
+    # After long downtime a plan decides only a part.
+    while task.next_run_at is not None and task.paused_at is None and task.next_run_at <= now:
+        made += _give_outcomes(
+            session, [(task, client)], now=now, planner=planner, queued_per_chain=queued_per_chain, offer=offer
+        )
+        session.flush()
+        session.refresh(task)
     return made
 
 
@@ -208,6 +212,7 @@ def _give_outcomes(
         now=now,
         planner=planner,
         cap=queued_per_chain,
+        segments=newest_versions(session, [task.segment_id for task, plan in plans if plan.run]),
         queued=_queued(session, {task.chain for task, _ in plans}),
         going=_going(session, [identity(task) for task, plan in plans if plan.run]),
     )
@@ -303,7 +308,7 @@ def _decide(session: Session, task: Task, plan: Planned, situation: _Situation, 
         queued[task.chain] += 1
         going[task_id, "queued"] += 1
         delay = situation.planner.delay(task_id, task.trigger, occurrence)
-        outcomes.runs.append(_run_row(task, occurrence, now=now, available_at=max(now, occurrence + delay)))
+        outcomes.runs.append(_run_row(task, occurrence, situation, available_at=max(now, occurrence + delay)))
     for one in _merged(skipped):
         outcomes.skip(task_id, one, now)
     outcomes.advances.append({"b_id": task_id, "b_read": task.next_run_at, "b_next": plan.next_run_at})
@@ -321,17 +326,17 @@ def _merged(skipped: Iterable[SkippedRange]) -> list[SkippedRange]:
     return merged
 
 
-def _run_row(task: Task, occurrence: datetime, *, now: datetime, available_at: datetime) -> dict[str, Any]:
+def _run_row(task: Task, occurrence: datetime, situation: _Situation, *, available_at: datetime) -> dict[str, Any]:
     return {
         "task_id": task.id,
         "chain": task.chain,
         "kind": "schedule",
         "occurrence": occurrence,
         "task_version": task.version,
-        "definition": definition_of(task),
+        "definition": definition_of(task, situation.segments),
         "serial": task.trigger.get("overlap") != "allow",
         "state": "queued",
-        "created_at": now,
+        "created_at": situation.now,
         "available_at": available_at,
         **UNTOUCHED,
     }

@@ -218,6 +218,13 @@ def test_an_edit_changes_only_what_comes_after_it(world: World) -> None:
     assert (shown.version, shown.next_run_at, shown.trigger) == (2, tonight, nightly)
 
 
+def test_settling_after_long_downtime_leaves_nothing_due(world: World) -> None:
+    task = world.task(due_at=NOW - timedelta(days=2))
+    change(world, task.id, NOW + timedelta(seconds=30), desc="x")
+    assert world.read_task(task).next_run_at == NOW + MINUTE
+    assert sum(skip.count for skip in world.all(Skip)) + len(world.all(Run)) == 2 * 24 * 60 + 1
+
+
 def test_settling_touches_nothing_that_is_not_due(world: World) -> None:
     task = world.task(due_at=NOW + MINUTE)
     with world.database.write() as session:
