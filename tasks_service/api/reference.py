@@ -1,7 +1,8 @@
 """The OpenAPI document as a page for people: what the template of /docs shows, computed from the document alone.
 
 What lives here: flattening schemas into rows and writing curl lines. What does not: any knowledge of the API that the
-document does not have, so that the page cannot disagree with it. Called by api/open_routes.py, once.
+document and the table of operators do not have, so that the page cannot disagree with them. Called by
+api/open_routes.py, once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from segments import OPERATORS
 
 Schema = Mapping[str, Any]
 _REF = "#/components/schemas/"
@@ -31,6 +34,15 @@ def page(document: Schema) -> dict[str, Any]:
         "description": document["info"]["description"].strip().split("\n\n"),
         "sections": [{"name": name, "operations": found} for name, found in sections.items() if found],
         "rule": list(_rows(schemas["Rule"], schemas, "", 0)) if "Rule" in schemas else [],
+        "operators": [
+            {
+                "name": operator.name,
+                "types": ", ".join(operator.types),
+                "operands": ", ".join(one.member for one in operator.operands) or "none",
+                "meaning": operator.meaning,
+            }
+            for operator in OPERATORS.values()
+        ],
         "problem": list(_rows(schemas["Problem"], schemas, "", 0)),
         "codes": _codes(document),
     }

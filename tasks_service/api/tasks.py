@@ -26,7 +26,8 @@ from tasks_service.api.problems import InvalidParametersError
 from tasks_service.api.tags import etag, matches_none, matches_version
 from tasks_service.database import leftovers, tasks
 from tasks_service.database import shown as lookups
-from tasks_service.database.models import Run, Task
+from tasks_service.database.clients import Principal
+from tasks_service.database.models import Client, Run, Task
 from tasks_service.errors import (
     ConflictError,
     Fault,
@@ -101,13 +102,17 @@ def get_task(call: Call) -> Reply:
         tag = etag(task.version, task.revision)
         if matches_none(call.headers.get("If-None-Match"), tag):
             return Reply(status=304, headers={"ETag": tag})
-        document = task_document(session, task, limit=query.log_limit, offset=query.offset)
+        document = task_document(call, session, task, limit=query.log_limit, offset=query.offset)
     return Reply(document, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
 
 
-def task_document(session: Session, task: Task, *, limit: int = SHOWN_LOGS, offset: int = 0) -> dict[str, Any]:
+def task_document(
+    call: Call, session: Session, task: Task, *, limit: int = SHOWN_LOGS, offset: int = 0
+) -> dict[str, Any]:
     """Return a task as the contract shows it."""
-    author = lookups.clients_by_id(session, [task.client_id]).get(task.client_id)
+    author: Client | Principal | None = call.principal
+    if task.client_id != call.principal.client_id:  # most tasks are read by the client that made them
+        author = lookups.clients_by_id(session, [task.client_id]).get(task.client_id)
     result: Run | None = None
     if task.state == "DONE" and task.result_run_id is not None:
         result = lookups.runs_by_id(session, [task.result_run_id]).get(task.result_run_id)
@@ -199,7 +204,7 @@ def _apply_edit(call: Call, session: Session, edit: _Edit) -> Reply | None:
         changes["next_run_at"] = schedule.first_occurrence(edit.definition.trigger, created_at=now)
     tasks.edit_task(session, task, now=now, **changes)
     start_if_due(call.services, session, task, now=now)
-    return _changed(session, task, now)
+    return _changed(call, session, task, now)
 
 
 def delete_task(call: Call) -> Reply:
@@ -223,7 +228,7 @@ def pause_task(call: Call) -> Reply:
         if task.paused_at is None:
             settle(call.services, session, task, now=now)
             tasks.pause_task(session, task, now=now, note=call.content(Note).note)
-        return _changed(session, task, now)
+        return _changed(call, session, task, now)
 
 
 def resume_task(call: Call) -> Reply:
@@ -242,14 +247,14 @@ def resume_task(call: Call) -> Reply:
                 note=call.content(Note).note,
             )
             start_if_due(call.services, session, task, now=now)
-        return _changed(session, task, now)
+        return _changed(call, session, task, now)
 
 
-def _changed(session: Session, task: Task, now: datetime) -> Reply:
+def _changed(call: Call, session: Session, task: Task, now: datetime) -> Reply:
     """Answer a task as it is after a change that is being made."""
     session.flush()
     session.refresh(task)
-    document = task_document(session, task) | {"next_run_dates": next_run_dates(task, now)}
+    document = task_document(call, session, task) | {"next_run_dates": next_run_dates(task, now)}
     return Reply(document, headers={"ETag": etag(task.version, task.revision)})
 
 

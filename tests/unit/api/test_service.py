@@ -169,6 +169,7 @@ def test_the_page_for_people_names_every_route_and_asks_nobody_else(world: World
             assert f'id="{operation["operationId"]}"' in page.text
     assert not re.search(r'(src|href)="(?!/docs/reference\.css|/openapi\.json|#)', page.text)
     assert "<script" not in page.text
+    assert "<code>does_not_contain</code>" in page.text
     assert "style=" not in page.text
     assert "curl -X POST &#39;http://exports.test/tasks&#39;" in page.text
     assert client.get("/docs/reference.css").content_type == "text/css; charset=utf-8"
