@@ -1,6 +1,6 @@
 """The service's database for tests, on SQLite and on PostgreSQL, and a small world of clients and tasks in it.
 
-A test that asks for ``database`` or ``world`` runs twice, once on each; where PostgreSQL cannot be had, that half is
+A test that asks for ``database`` or ``stage`` runs twice, once on each; where PostgreSQL cannot be had, that half is
 skipped with the reason (and fails under ``CI=true``).
 """
 
@@ -88,7 +88,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 @dataclass
-class World:
+class Stage:
     """Clients, tasks and workers in one database, at times the test names."""
 
     database: Database
@@ -214,6 +214,6 @@ class World:
 
 
 @pytest.fixture
-def world(database: Database) -> World:
-    """A world on the database."""
-    return World(database)
+def stage(database: Database) -> Stage:
+    """A world of clients, tasks and workers on the database."""
+    return Stage(database)

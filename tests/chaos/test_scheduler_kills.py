@@ -21,7 +21,7 @@ from sqlmodel import Session, col, select
 from tasks_service.database import due
 from tasks_service.database.models import Attempt, Run, Skip, Task
 from tests import clockwork
-from tests.databases import MINUTE, NOW, World, url_of
+from tests.databases import MINUTE, NOW, Stage, url_of
 from tests.waiting import eventually
 
 # The processes are forked by a server that is spoken to over a Unix socket.
@@ -76,12 +76,12 @@ def expected(every: int, first: datetime, until: datetime) -> list[datetime]:
     return [instant for instant in instants if instant < until and instant.minute % every == 0]
 
 
-def check(world: World, tasks: list[tuple[int, Task]]) -> Counter[str]:
+def check(stage: Stage, tasks: list[tuple[int, Task]]) -> Counter[str]:
     """Match every task's outcomes with the oracle, one to one; return how many there were of each."""
-    runs, skips = world.all(Run), world.all(Skip)
+    runs, skips = stage.all(Run), stage.all(Skip)
     found: Counter[str] = Counter()
     for every, task in tasks:
-        until = world.read_task(task).next_run_at
+        until = stage.read_task(task).next_run_at
         assert until is not None
         due_instants = expected(every, NOW + MINUTE, until)
         outcomes = Counter(run.occurrence for run in runs if run.task_id == task.id)
@@ -95,15 +95,15 @@ def check(world: World, tasks: list[tuple[int, Task]]) -> Counter[str]:
     return found
 
 
-def test_every_occurrence_has_one_outcome_and_every_run_one_end(world: World) -> None:
+def test_every_occurrence_has_one_outcome_and_every_run_one_end(stage: Stage) -> None:
     chance = random.Random(SEED)
     tasks = [
-        (every, world.task(chain, due_at=NOW + MINUTE * every, cron=f"*/{every} * * * *", **policies))
+        (every, stage.task(chain, due_at=NOW + MINUTE * every, cron=f"*/{every} * * * *", **policies))
         for chain in (1, 2)
         for every, policies in KINDS
     ]
-    url = url_of(world.database)
-    database = clockwork.fast(world.database, url, shown=NOW, speed=SPEED)
+    url = url_of(stage.database)
+    database = clockwork.fast(stage.database, url, shown=NOW, speed=SPEED)
     herd = Herd(url, database.clock, chance, [])
     try:
         for kind in ("scheduler", "worker") * 3:
@@ -112,20 +112,20 @@ def test_every_occurrence_has_one_outcome_and_every_run_one_end(world: World) ->
             Event().wait(chance.uniform(0.05, 0.9))
             herd.kill_one()
         # Schedules end here; what was due gets its outcome, what was made its end, under the last of the herd.
-        eventually(lambda: all_caught_up(world, database), timeout=120, what="the schedulers to catch up")
-        world.write(pause_everything)
-        eventually(lambda: all_ended(world), timeout=240, every=0.5, what="every run to end")
+        eventually(lambda: all_caught_up(stage, database), timeout=120, what="the schedulers to catch up")
+        stage.write(pause_everything)
+        eventually(lambda: all_ended(stage), timeout=240, every=0.5, what="every run to end")
     finally:
         herd.end()
         database.dispose()
-    found = check(world, tasks)
-    print(f"seed {SEED}, {KILLS} kills, {world.database.dialect}: {dict(found)}")  # noqa: T201 -- for the log of CI
+    found = check(stage, tasks)
+    print(f"seed {SEED}, {KILLS} kills, {stage.database.dialect}: {dict(found)}")  # noqa: T201 -- for the log of CI
     assert found["run"] > len(tasks)
-    check_ends(world)
+    check_ends(stage)
 
 
-def all_caught_up(world: World, database: clockwork.FastDatabase) -> bool:
-    with world.database.read() as session:
+def all_caught_up(stage: Stage, database: clockwork.FastDatabase) -> bool:
+    with stage.database.read() as session:
         earliest = due.earliest_due(session)
         return earliest is None or earliest > database.now(session)
 
@@ -136,43 +136,43 @@ def pause_everything(session: Session) -> None:
         task.paused_at = NOW
 
 
-def all_ended(world: World) -> bool:
-    left = Counter(run.state for run in world.all(Run) if run.state in {"queued", "running"})
+def all_ended(stage: Stage) -> bool:
+    left = Counter(run.state for run in stage.all(Run) if run.state in {"queued", "running"})
     assert not left, left
     return True
 
 
-def check_ends(world: World) -> None:
+def check_ends(stage: Stage) -> None:
     """A run that is done was published by exactly one attempt, the one whose file it shows; every attempt has ended."""
-    attempts = world.all(Attempt)
+    attempts = stage.all(Attempt)
     assert {one.outcome for one in attempts} <= {"published", "abandoned", "cancelled"}
     published = {one.run_id: one for one in attempts if one.outcome == "published"}
     assert len(published) == sum(1 for one in attempts if one.outcome == "published")
-    for run in world.all(Run):
+    for run in stage.all(Run):
         assert (run.state == "done") == (run.id in published), run
         if run.state == "done":
             assert run.artifact is not None
             assert run.artifact["object"] == published[run.id].object_name
             assert run.lease_token == published[run.id].lease_token
-    for task in world.all(Task):
+    for task in stage.all(Task):
         assert task.state in {"DONE", "ERROR"}, task
 
 
 @pytest.mark.parametrize("hours", [5])
-def test_after_hours_of_downtime_the_policies_decide(world: World, hours: int) -> None:
+def test_after_hours_of_downtime_the_policies_decide(stage: Stage, hours: int) -> None:
     """No scheduler ran for hours; two start at once, and the outcomes are those the policies name."""
     policies = {"skip": 1, "run_once": 1, "run_all": 40}
-    tasks = [world.task(due_at=NOW + MINUTE, misfire=name, overlap="buffer_all") for name in policies]
-    url = url_of(world.database)
+    tasks = [stage.task(due_at=NOW + MINUTE, misfire=name, overlap="buffer_all") for name in policies]
+    url = url_of(stage.database)
     later = NOW + timedelta(hours=hours, seconds=20)
-    database = clockwork.fast(world.database, url, shown=later, speed=0.0)
+    database = clockwork.fast(stage.database, url, shown=later, speed=0.0)
     wanted = clockwork.run_scheduler, (url, database.clock)
     with clockwork.running(wanted, wanted):
-        eventually(lambda: all_caught_up(world, database), what="the schedulers to catch up")
-    runs = Counter(run.task_id for run in world.all(Run))
+        eventually(lambda: all_caught_up(stage, database), what="the schedulers to catch up")
+    runs = Counter(run.task_id for run in stage.all(Run))
     on_time = 1
     assert runs[tasks[0].id] == on_time
     assert runs[tasks[1].id] == on_time
     assert runs[tasks[2].id] == 100 + on_time
-    assert check(world, [(1, task) for task in tasks])["misfire"] == 2 * (hours * 60 - on_time)
+    assert check(stage, [(1, task) for task in tasks])["misfire"] == 2 * (hours * 60 - on_time)
     database.dispose()

@@ -17,7 +17,7 @@ from tasks_service.database.models import Run
 from tasks_service.errors import DatabaseUnavailableError
 from tasks_service.executors.table import TableExecutor
 from tasks_service.scheduler import Scheduler, TaskJobStore
-from tests.databases import MINUTE, NOW, World
+from tests.databases import MINUTE, NOW, Stage
 from tests.waiting import eventually
 
 SETTINGS = Settings.model_validate({"scheduler": {"poll_interval_seconds": 0.05, "batch": 10}})
@@ -41,55 +41,55 @@ def executor() -> Recorder:
 
 
 @pytest.fixture
-def scheduler(world: World, executor: Recorder) -> Iterator[Scheduler]:
-    made = Scheduler(world.database, executor, SETTINGS)
+def scheduler(stage: Stage, executor: Recorder) -> Iterator[Scheduler]:
+    made = Scheduler(stage.database, executor, SETTINGS)
     yield made
     made.stop()
 
 
-def now(world: World) -> datetime:
-    with world.database.read() as session:
-        return world.database.now(session)
+def now(stage: Stage) -> datetime:
+    with stage.database.read() as session:
+        return stage.database.now(session)
 
 
-def test_what_is_due_is_run_on_time_and_offered(world: World, scheduler: Scheduler, executor: Recorder) -> None:
-    start = now(world)
+def test_what_is_due_is_run_on_time_and_offered(stage: Stage, scheduler: Scheduler, executor: Recorder) -> None:
+    start = now(stage)
     soon = start.replace(microsecond=0) + timedelta(seconds=2)
     for chain in range(1, 31):
-        world.task(chain, due_at=soon, cron="0 0 1 1 *")
+        stage.task(chain, due_at=soon, cron="0 0 1 1 *")
     scheduler.start()
-    runs = eventually(lambda: (_found := world.all(Run)) if len(world.all(Run)) == 30 else None)
-    found = world.all(Run)
+    eventually(lambda: len(stage.all(Run)) == 30)
+    found = stage.all(Run)
     assert {run.occurrence for run in found} == {soon}
     assert all(run.created_at >= soon for run in found)
     eventually(lambda: sorted(executor.offered) == sorted(run.id for run in found))
     assert scheduler.alive()
 
 
-def test_a_task_another_process_stored_is_seen_within_a_poll(world: World, scheduler: Scheduler) -> None:
+def test_a_task_another_process_stored_is_seen_within_a_poll(stage: Stage, scheduler: Scheduler) -> None:
     scheduler.start()
     eventually(scheduler.alive)
-    world.task(due_at=now(world) - timedelta(seconds=1), cron="0 0 1 1 *")
-    eventually(lambda: len(world.all(Run)) == 1)
+    stage.task(due_at=now(stage) - timedelta(seconds=1), cron="0 0 1 1 *")
+    eventually(lambda: len(stage.all(Run)) == 1)
 
 
-def test_nothing_depends_on_this_hosts_clock(world: World, executor: Recorder) -> None:
-    past, future = now(world) - timedelta(minutes=1), now(world) + timedelta(minutes=5)
-    world.task(due_at=past, cron="0 0 1 1 *")
-    world.task(due_at=future, cron="0 0 1 1 *")
+def test_nothing_depends_on_this_hosts_clock(stage: Stage, executor: Recorder) -> None:
+    past, future = now(stage) - timedelta(minutes=1), now(stage) + timedelta(minutes=5)
+    stage.task(due_at=past, cron="0 0 1 1 *")
+    stage.task(due_at=future, cron="0 0 1 1 *")
     for skew in (-10, 10):
-        scheduler = Scheduler(world.database, executor, SETTINGS)
+        scheduler = Scheduler(stage.database, executor, SETTINGS)
         with time_machine.travel(datetime.now(UTC) + timedelta(minutes=skew)):
             scheduler.start()
-            eventually(lambda: [run.occurrence for run in world.all(Run)] == [past])
+            eventually(lambda: [run.occurrence for run in stage.all(Run)] == [past])
             ticked = scheduler._clock.store.last_tick  # type: ignore[union-attr]
             eventually(lambda seen=ticked, one=scheduler: one._clock.store.last_tick > seen)
             scheduler.stop()
-    assert [run.occurrence for run in world.all(Run)] == [past]
+    assert [run.occurrence for run in stage.all(Run)] == [past]
 
 
 def test_a_database_that_does_not_answer_kills_no_thread(
-    world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = Event()
 
@@ -98,22 +98,22 @@ def test_a_database_that_does_not_answer_kills_no_thread(
         raise DatabaseUnavailableError
 
     scheduler.start()
-    world.task(due_at=now(world) + timedelta(milliseconds=200), cron="0 0 1 1 *")
+    stage.task(due_at=now(stage) + timedelta(milliseconds=200), cron="0 0 1 1 *")
     with monkeypatch.context() as patch:
-        patch.setattr(world.database, "write", away)
-        patch.setattr(world.database, "read", away)
+        patch.setattr(stage.database, "write", away)
+        patch.setattr(stage.database, "read", away)
         assert failed.wait(30)
         clock = scheduler._clock
         assert clock is not None
         ticks = clock.store.last_tick
         eventually(lambda: clock.store.last_tick > ticks)
         assert scheduler.alive()
-    eventually(lambda: len(world.all(Run)) == 1)
+    eventually(lambda: len(stage.all(Run)) == 1)
     assert scheduler._clock is clock
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_thread_is_started_again(world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_thread_is_started_again(stage: Stage, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler.start()
     first = scheduler._clock
     assert first is not None
@@ -125,8 +125,8 @@ def test_a_dead_thread_is_started_again(world: World, scheduler: Scheduler, monk
         patch.setattr(TaskJobStore, "get_next_run_time", broken)
         eventually(lambda: not first.is_alive())
     eventually(lambda: scheduler._clock is not first and scheduler._clock.is_alive())  # type: ignore[union-attr]
-    world.task(due_at=now(world), cron="0 0 1 1 *")
-    eventually(lambda: len(world.all(Run)) == 1)
+    stage.task(due_at=now(stage), cron="0 0 1 1 *")
+    eventually(lambda: len(stage.all(Run)) == 1)
     assert scheduler.alive()
 
 
@@ -139,18 +139,18 @@ def test_a_clock_that_hangs_is_reported(scheduler: Scheduler, monkeypatch: pytes
     assert not scheduler.alive()
 
 
-def test_stopping_leaves_no_thread_and_makes_nothing_more(world: World, executor: Recorder) -> None:
+def test_stopping_leaves_no_thread_and_makes_nothing_more(stage: Stage, executor: Recorder) -> None:
     before = set(threads())
-    scheduler = Scheduler(world.database, executor, SETTINGS)
+    scheduler = Scheduler(stage.database, executor, SETTINGS)
     assert not scheduler.alive()
     scheduler.start()
     eventually(scheduler.alive)
     scheduler.stop()
     assert not scheduler.alive()
     eventually(lambda: set(threads()) <= before)
-    world.task(due_at=now(world), cron="0 0 1 1 *")
+    stage.task(due_at=now(stage), cron="0 0 1 1 *")
     scheduler.stop()
-    assert world.all(Run) == []
+    assert stage.all(Run) == []
 
 
 class TestStore:
@@ -186,21 +186,21 @@ class TestStore:
         assert store.get_due_jobs(NOW) == []
 
 
-def test_the_next_look_is_when_the_next_task_is_due_and_never_later_than_a_poll(world: World) -> None:
+def test_the_next_look_is_when_the_next_task_is_due_and_never_later_than_a_poll(stage: Stage) -> None:
     settings = Settings.model_validate({"scheduler": {"poll_interval_seconds": 60}})
-    scheduler = Scheduler(world.database, TableExecutor(), settings)
+    scheduler = Scheduler(stage.database, TableExecutor(), settings)
     assert scheduler._delay() == 60
-    world.task(due_at=now(world) + timedelta(hours=1))
+    stage.task(due_at=now(stage) + timedelta(hours=1))
     assert scheduler._delay() == 60
-    world.task(due_at=now(world) + timedelta(seconds=30))
+    stage.task(due_at=now(stage) + timedelta(seconds=30))
     assert 20 < scheduler._delay() <= 30
-    world.task(due_at=now(world) - timedelta(hours=1))
+    stage.task(due_at=now(stage) - timedelta(hours=1))
     assert scheduler._delay() == 0.05
 
 
-def test_a_look_takes_everything_that_is_due_however_small_its_batches(world: World, executor: Recorder) -> None:
+def test_a_look_takes_everything_that_is_due_however_small_its_batches(stage: Stage, executor: Recorder) -> None:
     for number in range(35):
-        world.task(number % 5, due_at=NOW, cron="0 0 1 1 *")
-    world.database.clock_offset = NOW + MINUTE - now(world)
-    assert len(Scheduler(world.database, executor, SETTINGS).tick()) == 35
-    assert Scheduler(world.database, executor, SETTINGS).tick() == []
+        stage.task(number % 5, due_at=NOW, cron="0 0 1 1 *")
+    stage.database.clock_offset = NOW + MINUTE - now(stage)
+    assert len(Scheduler(stage.database, executor, SETTINGS).tick()) == 35
+    assert Scheduler(stage.database, executor, SETTINGS).tick() == []
