@@ -89,7 +89,8 @@ class Task(SQLModel, table=True):
     """A stored definition: target + trigger, and where its schedule stands.
 
     `target` and `trigger` are the normalised documents of the HTTP contract (schemas.py), the segment
-    inside the trigger. `state` (READY | INPROGRESS | DONE | ERROR), `state_reason`, `last_run_at` (its
+    or the id of a saved one inside the trigger; `segment_id` repeats that id, so that a segment's users are
+    found. `state` (READY | INPROGRESS | DONE | ERROR), `state_reason`, `last_run_at` (its
     start) and `result_run_id` (the latest published one) follow the latest run and change only in the
     transaction that changes the run. `version` counts edits, `revision` counts everything shown,
     `modified_at` is the moment of its last change. `next_run_at` is the first occurrence that has no
@@ -100,6 +101,7 @@ class Task(SQLModel, table=True):
     __table_args__ = (
         Index("task_due", "next_run_at", "id", **_where("next_run_at IS NOT NULL AND paused_at IS NULL")),
         Index("task_of_chain", "chain", "id"),
+        Index("task_of_segment", "segment_id", "id", **_where("segment_id IS NOT NULL AND deleted_at IS NULL")),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
     chain: int = Field(sa_type=BigInteger)
@@ -121,15 +123,52 @@ class Task(SQLModel, table=True):
     created_at: datetime = _instant(nullable=False)
     modified_at: datetime = _instant(nullable=False)
     deleted_at: datetime | None = _instant()
+    segment_id: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class SavedSegment(SQLModel, table=True):
+    """A segment that tasks name instead of carrying one. `version` is its newest; the rules are in the versions.
+
+    Its chain and its index never change, so that no new version can turn a task to other documents.
+    """
+
+    __tablename__: ClassVar[Any] = "segment"
+    __table_args__ = (
+        Index("segment_name", "chain", "name", unique=True, **_where("deleted_at IS NULL")),
+        Index("segment_of_chain", "chain", "id"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    chain: int = Field(sa_type=BigInteger)
+    client_id: str = Field(foreign_key="client.id")
+    name: str
+    export_index: str
+    version: int = 1
+    created_at: datetime = _instant(nullable=False)
+    modified_at: datetime = _instant(nullable=False)
+    deleted_at: datetime | None = _instant()
+
+
+class SegmentVersion(SQLModel, table=True):
+    """What a saved segment was from `created_at` on, and whose client made it so. Never changed, never removed."""
+
+    __tablename__: ClassVar[Any] = "segment_version"
+    __table_args__ = (Index("version_of_segment", "segment_id", "version", unique=True),)
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    segment_id: int = Field(sa_column=Column(Id, ForeignKey("segment.id"), nullable=False))
+    version: int
+    name: str
+    document: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
+    client_id: str = Field(foreign_key="client.id")
+    created_at: datetime = _instant(nullable=False)
 
 
 class Run(SQLModel, table=True):
     """One carrying-out of a task, its lease while it goes, and its artifact once it is published.
 
     `state`: queued | running | done | failed | cancelled. `kind`: schedule | manual | backfill | retry.
-    `definition` is the task's target and trigger as they were when the run was made: an edit changes only
-    what comes later. `lease_token` grows with every claim; every write of a worker names it. `serial` runs
-    wait for the task's other runs.
+    `definition` is the task's target and trigger as they were when the run was made, a saved segment written
+    out with its version: an edit changes only what comes later. `lease_token` grows with every claim; every
+    write of a worker names it. `serial` runs wait for the task's other runs.
     """
 
     __tablename__: ClassVar[Any] = "run"

@@ -6,7 +6,7 @@ Called by api/ and cli/. A run's end changes its task's state in the same transa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from tasks_service.database.journal import log_event, touch
-from tasks_service.database.models import Attempt, Run, Task
+from tasks_service.database.models import Attempt, Run, SegmentVersion, Task
+from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import Direction, changed, identity, insert_unless_there, page
 
 Kind = Literal["schedule", "manual", "backfill", "retry"]
@@ -38,6 +39,10 @@ def create_run(
     READY until it is claimed, so that whoever waits for DONE or ERROR does not take the former ending for
     this one's.
     """
+    if repeats is not None:
+        definition = repeats.definition
+    else:
+        definition = definition_of(task, newest_versions(session, [task.segment_id]))
     values = {
         "task_id": identity(task),
         "chain": task.chain,
@@ -45,7 +50,7 @@ def create_run(
         "occurrence": occurrence,
         "repeats_run_id": repeats.id if repeats is not None else None,
         "task_version": repeats.task_version if repeats is not None else task.version,
-        "definition": repeats.definition if repeats is not None else definition_of(task),
+        "definition": definition,
         "serial": task.trigger.get("overlap") != "allow",
         "state": "queued",
         "created_at": now,
@@ -82,9 +87,16 @@ UNTOUCHED: dict[str, Any] = {
 }
 
 
-def definition_of(task: Task) -> dict[str, Any]:
-    """Return what a run made now carries out."""
-    return {"target": task.target, "trigger": task.trigger}
+def definition_of(task: Task, versions: Mapping[int, SegmentVersion]) -> dict[str, Any]:
+    """Return what a run made now carries out: a saved segment as its newest version, which `versions` has by id.
+
+    One that is not there stays a bare id, and the runner refuses to run it: it must not export every row.
+    """
+    version = versions.get(task.segment_id) if task.segment_id is not None else None
+    if version is None:
+        return {"target": task.target, "trigger": task.trigger}
+    resolved = {"segment": version.document, "segment_version": version.version}
+    return {"target": task.target, "trigger": task.trigger | resolved}
 
 
 def get_run(session: Session, run_id: int, *, chain: int | None, lock: bool = False) -> Run | None:

@@ -76,7 +76,8 @@ def create_task(
 ) -> Task:
     """Store a task with its first event; its id is set.
 
-    `target` and `trigger` are normalised and checked already.
+    `target` and `trigger` are normalised and checked already; a saved segment they name is held
+    (`segments.hold_segment`) by this transaction.
     """
     task = Task(
         chain=chain,
@@ -85,6 +86,7 @@ def create_task(
         target=target,
         trigger=trigger,
         export_index=target["export_index"],
+        segment_id=trigger.get("segment_id"),
         next_run_at=next_run_at,
         created_at=now,
         modified_at=now,
@@ -171,6 +173,7 @@ def edit_task(
         task.export_index = target["export_index"]
     if not isinstance(trigger, _Unchanged):
         task.trigger = trigger
+        task.segment_id = trigger.get("segment_id")
     if not isinstance(next_run_at, _Unchanged):
         task.next_run_at = next_run_at
     task.version += 1
