@@ -64,7 +64,7 @@ def rows_query(columns: Sequence[FileColumn], watched: Sequence[Watch], options:
 
 def flat_rows_query(options: CsvOptions) -> str:
     """Return the statement for documents that flatten.py has made: each an array of the columns' values."""
-    return _statement("""from_json(document, '["VARCHAR"]')""", "v", "false", options)
+    return _statement("json_extract_string(document, '$[*]')", "v", "false", options)
 
 
 def _statement(values: str, cells: str, irregular: str, options: CsvOptions) -> str:

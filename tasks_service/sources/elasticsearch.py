@@ -27,7 +27,7 @@ from tasks_service.errors import IncompleteError, ServiceError, SnapshotLostErro
 from tasks_service.sources import Documents, Sample, Snapshot
 from tasks_service.sources.catalogs import CatalogCache, still_fits
 from tasks_service.sources.elasticsearch_calls import Call, Calls, index_path
-from tasks_service.sources.elasticsearch_catalog import read_catalog
+from tasks_service.sources.elasticsearch_catalog import SETTINGS, left_out, read_catalog
 from tasks_service.sources.elasticsearch_pages import Counted, Page, SortValues, read_count, read_page
 
 log = structlog.stdlib.get_logger(__name__)
@@ -68,10 +68,10 @@ class ElasticsearchSource:
 
     def _read_catalog(self, index: IndexSettings) -> Catalog:
         mappings = self._json(Call("mapping", "GET", index_path(index.source, "/_mapping")))
-        path = index_path(index.source, "/_settings/index.mapping.source.mode?flat_settings=true")
+        path = index_path(index.source, f"/_settings/{SETTINGS}?flat_settings=true&include_defaults=true")
         # Reading settings takes a privilege that reading documents does not; without it the mapping has to do.
-        sources = self._json(Call("settings", "GET", path, tolerated=(403,)))
-        catalog = read_catalog(mappings, {} if "error" in sources else sources)
+        settings = self._json(Call("settings", "GET", path, tolerated=(403,)))
+        catalog = read_catalog(mappings, None if "error" in settings else settings)
         return self._catalogs.keep(index.source, catalog)
 
     def _json(self, call: Call) -> dict[str, Any]:
@@ -137,6 +137,7 @@ class _Asked:
 
     query: dict[str, Any]
     doubtful: dict[str, Any] | None
+    reasons: str
 
     @classmethod
     def of(cls, index: IndexSettings, catalog: Catalog, tree: Tree, chain: int) -> _Asked:
@@ -149,15 +150,15 @@ class _Asked:
         doubtful = doubts(chained)
         if doubtful is not None:
             doubtful = {"bool": {"filter": [to_elasticsearch(own), doubtful]}}
-        return cls(to_elasticsearch(chained), doubtful)
+        return cls(to_elasticsearch(chained), doubtful, left_out(catalog, chained))
 
     def refuse_doubts(self, count: Callable[[dict[str, Any]], int]) -> None:
         """Refuse where some of the chain's documents hold values that the server did not index."""
         found = count(self.doubtful) if self.doubtful is not None else 0
         if found:
             raise SourceError(
-                f"{found} documents hold values that Elasticsearch did not index (longer than `ignore_above`, or "
-                "malformed), so that this segment cannot be answered exactly."
+                f"{found} documents hold values that Elasticsearch did not index, so that this segment cannot be "
+                f"answered exactly: {self.reasons}."
             )
 
 

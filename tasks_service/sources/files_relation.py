@@ -5,7 +5,7 @@ the typed columns for the WHERE of a segment, and an expression for the document
 the rows: types hold for every row of the version that was opened. Called by files.py with an open DuckDB.
 
 Documents. Parquet of our own carries the exact document in `_raw`; of other Parquet the row becomes a JSON object
-(timestamps ISO 8601 in UTC, decimals exact). JSON lines are passed through. A row of CSV becomes an object of its
+(timestamps ISO 8601 in UTC, numbers exact). JSON lines are passed through. A row of CSV becomes an object of its
 texts, where every value of a column is a number or true/false those are numbers and booleans.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,36 +123,47 @@ def _parquet(probe: _Probe, _pinned: dict[str, str]) -> Relation:
         if probe.row(f"SELECT count(*) FROM {source} WHERE {RAW} IS NULL")[0]:  # noqa: S608 -- made of literals
             raise SourceError(f"Some rows of the index's files have no {RAW}; all must have it, or none.")
         return Relation(source, RAW, tuple(column for column in columns if column[0] != RAW))
-    members = [f"{quoted(name)} := {_as_json(quoted(name), kind, 0)}" for name, kind in probe.typed(source)]
-    return Relation(source, f"CAST(to_json(struct_pack({', '.join(members)})) AS VARCHAR)", columns)
+    return Relation(
+        source, _object([(name, _text(quoted(name), kind, 0)) for name, kind in probe.typed(source)]), columns
+    )
 
 
-def _as_json(value: str, kind: DuckDBPyType, depth: int) -> str:
-    """Return an expression of the value as to_json then writes it: exactly, and in the forms that documents use."""
+def _object(members: list[tuple[str, str]]) -> str:
+    """Return an expression of a JSON object as text; the members' expressions are JSON texts, NULL where null.
+
+    The text is put together here because DuckDB's own JSON writer rounds numbers of more than 17 digits.
+    """
+    parts = [
+        f"{literal(json.dumps(name, ensure_ascii=False) + ':')} || coalesce({text}, 'null')" for name, text in members
+    ]
+    return f"('{{' || concat_ws(',', {', '.join(parts)}) || '}}')"
+
+
+def _text(value: str, kind: DuckDBPyType, depth: int) -> str:
+    """Return an expression of the value as JSON text: exactly, and in the forms that documents use."""
     name = kind.id
     if name == "struct":
-        members = ", ".join(
-            f"{quoted(key)} := {_as_json(f'struct_extract({value}, {literal(key)})', inner, depth)}"
-            for key, inner in _children(kind)
-        )
-        return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({members}) END"
+        members = [
+            (key, _text(f"struct_extract({value}, {literal(key)})", inner, depth)) for key, inner in _children(kind)
+        ]
+        return f"CASE WHEN {value} IS NOT NULL THEN {_object(members)} END"
     if name in {"list", "array"}:
         inner = next(inner for key, inner in _children(kind) if key == "child")
         variable = f"element_{depth}"
-        return f"list_transform({value}, lambda {variable}: {_as_json(variable, inner, depth + 1)})"
-    return _scalar_as_json(value, name)
+        elements = f"lambda {variable}: coalesce({_text(variable, inner, depth + 1)}, 'null')"
+        return f"('[' || array_to_string(list_transform({value}, {elements}), ',') || ']')"
+    return _scalar_text(value, name)
 
 
-def _scalar_as_json(value: str, name: str) -> str:
+def _scalar_text(value: str, name: str) -> str:
     if name.startswith("timestamp"):
         text = f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%f')"
-        return f"regexp_replace({text}, '[.]?0*$', '') || 'Z'"
+        return f"""('"' || regexp_replace({text}, '[.]?0*$', '') || 'Z"')"""
+    if name in {"float", "double"}:  # JSON has no word for NaN and infinities
+        return f"CASE WHEN isfinite({value}) THEN CAST({value} AS VARCHAR) END"
     if name == "decimal":
-        return f"CAST(CAST({value} AS VARCHAR) AS JSON)"
-    if name in {"float", "double"}:
-        # JSON has no word for NaN and infinities. A float's own text is shorter than that of the double it becomes.
-        return f"CASE WHEN isfinite({value}) THEN CAST(CAST({value} AS VARCHAR) AS JSON) END"
-    return f"base64({value})" if name == "blob" else value
+        return f"CAST({value} AS VARCHAR)"
+    return f"CAST(to_json({f'base64({value})' if name == 'blob' else value}) AS VARCHAR)"
 
 
 def _children(kind: DuckDBPyType) -> list[tuple[str, Any]]:
@@ -178,9 +189,17 @@ def _json(probe: _Probe, pinned: dict[str, str]) -> Relation:
     inner = f"(SELECT json, from_json(json, {literal(json.dumps(shape))}) AS typed FROM {lines})"  # noqa: S608
     columns = probe.described(f"(SELECT typed.* FROM {inner})")  # noqa: S608 -- made of literals
     exposed = ", ".join(f"struct_extract(typed, {literal(name)}) AS {quoted(name)}" for name, _ in columns)
-    document = "_document" if "_document" not in shape else "_document_" + "_" * max(map(len, shape))
+    document = _unused("_document", shape)
     source = f"(SELECT json AS {quoted(document)}, {exposed} FROM {inner})"  # noqa: S608 -- made of literals
     return Relation(source, f"CAST({quoted(document)} AS VARCHAR)", columns, types)
+
+
+def _unused(name: str, taken: Iterable[str]) -> str:
+    """Return a name for a column of our own that no field has."""
+    folded = {one.lower() for one in taken}
+    while name in folded:
+        name += "_"
+    return name
 
 
 def _shape(kind: DuckDBPyType) -> object:
@@ -263,17 +282,15 @@ def _csv(probe: _Probe, pinned: dict[str, str]) -> Relation:
     )
     kinds = _csv_kinds(probe, source, names, pinned)
     typed = ", ".join(f"CAST({quoted(name)} AS {kinds[name][0]}) AS {quoted(name)}" for name in names)
-    members = ", ".join(
-        f"{literal(name)}, {quoted(name)}"
-        if kinds[name][0] == "VARCHAR"
-        else f"{literal(name)}, CAST({quoted(name)} AS JSON)"
+    members = [
+        (name, quoted(name) if kinds[name][0] != "VARCHAR" else f"CAST(to_json({quoted(name)}) AS VARCHAR)")
         for name in names
-    )
-    document = "_document" if "_document" not in names else "_document_" + "_" * max(map(len, names))
-    relation = f"(SELECT json_object({members}) AS {quoted(document)}, {typed} FROM {source})"  # noqa: S608
+    ]
+    document = _unused("_document", names)
+    relation = f"(SELECT {_object(members)} AS {quoted(document)}, {typed} FROM {source})"  # noqa: S608
     return Relation(
         relation,
-        f"CAST({quoted(document)} AS VARCHAR)",
+        quoted(document),
         tuple((name, kinds[name][0]) for name in names),
         tuple((name, "date") for name in names if kinds[name][1]),
     )

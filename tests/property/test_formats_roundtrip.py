@@ -1,0 +1,209 @@
+"""What a standard reader reads back equals the documents, whatever is in them (promise 5).
+
+CSV is read by Python's csv (which cannot tell null from "") and by DuckDB (which can); JSON and JSONL by json.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks_service.formats.columns import FileColumn
+from tasks_service.formats.csv_encoder import CsvEncoder
+from tasks_service.formats.csv_options import CsvOptions
+from tasks_service.formats.csv_query import FORMULA_STARTS, NUMERIC
+from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
+
+NAMES = ("a", "b.c", "b.d.e", "list", "é ü", 'q"', "s,t", "x/y~z", "number")
+COLUMNS = [FileColumn(name, tuple(name.split("."))) for name in NAMES]
+
+# DuckDB's reader has no NUL in its cells; the encoder has (tests/unit).
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.sampled_from(
+    [
+        "",
+        " ",
+        '"',
+        '""',
+        ",",
+        "\n",
+        "\r\n",
+        "\r",
+        "null",
+        "NULL",
+        "true",
+        "1",
+        "=1+1",
+        "'",
+        "\ufeff",
+        "é",
+        "😀",
+        "\t",
+        "\\",
+        "\u2028",
+    ]
+)
+INTEGERS = st.integers(-(2**63), 2**64) | st.integers(-(10**40), 10**40)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.none() | st.booleans() | TEXTS | INTEGERS | FLOATS
+CELLS = SCALARS | st.lists(SCALARS | st.dictionaries(TEXTS, SCALARS, max_size=2), max_size=3)
+INDENTS = st.sampled_from([None, 1])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """A document of which each column is there or not, with the dotted ones spelt in one way or another."""
+    document: dict[str, Any] = {}
+    for name in NAMES:
+        if not draw(st.booleans()):
+            continue
+        value = draw(CELLS)
+        parts = name.split(".")
+        cuts = draw(st.integers(0, 2 ** (len(parts) - 1) - 1))
+        keys = [parts[0]]
+        for position, part in enumerate(parts[1:]):
+            if cuts >> position & 1:
+                keys[-1] += "." + part
+            else:
+                keys.append(part)
+        place = document
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+    return document
+
+
+def values(document: Any, parts: list[str]) -> list[Any]:
+    """All values of a dotted field: the oracle, written the plain way."""
+    if not parts:
+        return [document]
+    if not isinstance(document, dict):
+        return []
+    found = []
+    for depth in range(1, len(parts) + 1):
+        key = ".".join(parts[:depth])
+        if key in document:
+            found += values(document[key], parts[depth:])
+    return found
+
+
+def raw(document: dict[str, Any], indent: int | None) -> bytes:
+    return json.dumps(document, ensure_ascii=indent is None, indent=indent).encode()
+
+
+def exact(text: str) -> Any:
+    """Decode JSON without losing a digit of an integer."""
+    return json.loads(text)
+
+
+def same(cell: str | None, value: Any) -> bool:
+    """Whether a cell says what the value is."""
+    match value:
+        case None:
+            return cell is None
+        case bool():
+            return cell == ("true" if value else "false")
+        case int():
+            return cell is not None and Decimal(cell) == value and "." not in cell and "e" not in cell.lower()
+        case float():
+            return cell is not None and float(cell) == value
+        case str():
+            return cell == value
+        case _:
+            return cell is not None and exact(cell) == value
+
+
+def encoded(found: list[bytes], **options: Any) -> tuple[str, int]:
+    made = CsvEncoder(COLUMNS, CsvOptions(**options))
+    if not found:
+        return made.empty.decode(), 0
+    page = made.encode(found)
+    assert page.rows == len(found)
+    return (made.header + page.data).decode(), page.suspicious_cells
+
+
+def read_by_duckdb(text: str, delimiter: str) -> list[tuple[str | None, ...]]:
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+        path = Path(folder) / "file.csv"
+        path.write_bytes(text.encode())
+        columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(NAMES)))
+        return connection.execute(
+            f"SELECT * FROM read_csv(?, header = true, auto_detect = false, delim = ?, quote = '\"', escape = '\"', "  # noqa: S608
+            f"allow_quoted_nulls = false, columns = {{{columns}}}, new_line = '\\r\\n', parallel = false)",
+            [str(path), delimiter],
+        ).fetchall()
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(documents(), INDENTS), max_size=6), st.sampled_from([",", ";", "\t"]))
+def test_csv_comes_back_as_it_went(found: list[tuple[dict[str, Any], int | None]], delimiter: str) -> None:
+    text, _ = encoded([raw(document, indent) for document, indent in found], delimiter=delimiter)
+    header, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    assert tuple(header) == NAMES
+    by_duckdb = read_by_duckdb(text, delimiter)
+    assert len(rows) == len(by_duckdb) == len(found)
+    for (document, _), row, cells in zip(found, rows, by_duckdb, strict=True):
+        assert row == [cell or "" for cell in cells]
+        for name, cell in zip(NAMES, cells, strict=True):
+            there = values(document, name.split("."))
+            assert same(cell, there[0] if there else None), (name, cell, there)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(documents(), INDENTS), min_size=1, max_size=5))
+def test_the_guard_changes_nothing_but_cells_that_could_be_formulas(
+    found: list[tuple[dict[str, Any], int | None]],
+) -> None:
+    pages = [raw(document, indent) for document, indent in found]
+    plain, counted = encoded(pages)
+    guarded, left = encoded(pages, formula_guard="escape")
+    changed = 0
+    for before, after in zip(cells_of(plain), cells_of(guarded), strict=True):
+        if before == after:
+            assert not risky(after)
+        else:
+            assert after == "'" + before
+            assert risky(before)
+            changed += 1
+    assert (counted, left) == (changed, 0)
+
+
+def cells_of(text: str) -> list[str]:
+    return [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
+
+
+def risky(cell: str) -> bool:
+    import re
+
+    return cell.startswith(FORMULA_STARTS) and not re.fullmatch(NUMERIC, cell)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(documents(), INDENTS), min_size=1, max_size=5), st.integers(1, 5))
+def test_json_and_json_lines_come_back_as_they_went(found: list[tuple[dict[str, Any], int | None]], page: int) -> None:
+    pages = [raw(document, indent) for document, indent in found]
+    meant = [document for document, _ in found]
+    split = [pages[start : start + page] for start in range(0, len(pages), page)]
+    lines = b"".join(JsonLinesEncoder().encode(one).data for one in split)
+    assert [json.loads(line) for line in lines.split(b"\n")[:-1]] == meant
+    array = JsonEncoder()
+    whole = array.header + array.separator.join(array.encode(one).data for one in split) + array.footer
+    assert json.loads(whole) == meant
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(documents(), INDENTS), min_size=2, max_size=6), st.integers(1, 5))
+def test_rows_do_not_depend_on_the_page_they_come_in(found: list[tuple[dict[str, Any], int | None]], page: int) -> None:
+    """Irregular documents send their whole page another way; the bytes are the same."""
+    pages = [raw(document, indent) for document, indent in found]
+    made = CsvEncoder(COLUMNS, CsvOptions())
+    split = [pages[start : start + page] for start in range(0, len(pages), page)]
+    assert b"".join(made.encode(one).data for one in split) == made.encode(pages).data
