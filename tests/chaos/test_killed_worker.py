@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,23 @@ def create(api: Api) -> int:
     )["id"]
 
 
+def writes(service: Service) -> bool:
+    """Whether some of the file lies there already; the worker then is past the short locks of beginning it."""
+    found = (service.directory / "exports").rglob("*")
+    return any(path.name != "lock" and path.is_file() and path.stat().st_size for path in found)
+
+
+def holds_the_database(service: Service) -> bool:
+    """Whether the worker was stopped inside a transaction: SQLite has one write lock, and it would never end."""
+    with closing(sqlite3.connect(service.directory / "tasks.db", timeout=1, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return True
+    return False
+
+
 def stop_in_mid_export(service: Service, api: Api, task_id: int) -> Any:
     """Start a worker and stop it (SIGSTOP) once it has begun to write and before it has ended."""
     worker = service.start("worker")
@@ -62,7 +81,7 @@ def stop_in_mid_export(service: Service, api: Api, task_id: int) -> Any:
         os.killpg(worker.pid, signal.SIGSTOP)
         run = the_run(api, task_id)
         assert run["state"] != "done", "the export ended before it could be stopped: give it more rows"
-        if run["state"] == "running" and any((service.directory / "exports").rglob("*")):
+        if run["state"] == "running" and writes(service) and not holds_the_database(service):
             return True
         os.killpg(worker.pid, signal.SIGCONT)
         return False
