@@ -199,7 +199,7 @@ class IndexSettings(Section):
 
     file_prefix: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$", description="Start of its file names.")
     source: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Index, alias or folder the documents are read from."
+        pattern=r"^[a-z0-9][a-z0-9._*-]*$", description="Index, alias, pattern or folder the documents are read from."
     )
     chain_field: str = Field("chain_id", description="Field that holds the chain; every export is filtered by it.")
     columns: list[str] = Field([], description="Columns of a CSV unless the task names its own; empty: every field.")
