@@ -68,6 +68,9 @@ class Catalog:
         for catalog in catalogs:
             for one in catalog.fields:
                 fields[one.name] = _agreed(fields.get(one.name, one), one)
+        objects = {".".join(one.path[:depth]) for one in fields.values() for depth in range(1, len(one.path))}
+        for name in objects & fields.keys():
+            fields[name] = replace(fields[name], refusal=f"indices behind it disagree: {name} has members in one")
         columns = dict.fromkeys(column for catalog in catalogs for column in catalog.columns)
         counted = all(catalog.doubts_counted for catalog in catalogs)
         return cls._sorted(list(fields.values()), list(columns), doubts_counted=counted)
@@ -88,6 +91,12 @@ class Catalog:
     def get(self, name: str) -> Field | None:
         """The field of that name, or None."""
         return self.by_name.get(name)
+
+    def sub_field(self, field: Field, field_type: str) -> Field | None:
+        """The multi-field of ``field`` that indexes the same values as another type, by name; None without one."""
+        inside = f"{field.name}."
+        of_type = (one for one in self.fields if one.type == field_type and one.name.startswith(inside))
+        return next((one for one in of_type if one.path == field.path and not one.refusal), None)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -35,6 +35,7 @@ _SHOWN: dict[str, FieldType] = {
     "constant_keyword": "keyword",
     "match_only_text": "text",
 }
+_STRINGS = frozenset({"keyword", "text"})
 _DEFAULT_DATES = "strict_date_optional_time||epoch_millis"
 _NO_KEYWORD = "its words are indexed, not its value; a keyword sub-field in the mapping would answer it"
 
@@ -116,12 +117,23 @@ def _fields(place: _Place, spec: _Spec, copied: set[str]) -> list[Field]:
     if place.name in copied:
         reason = "copy_to puts values of other fields into it, which the documents do not show"
         return [replace(one, refusal=reason) for one in (parent, *children)]
-    keywords = [one for one in children if one.exact]
-    if parent.type in {"keyword", "text"} and not parent.exact and keywords:
+    return [_with_strings(parent, children), *children]
+
+
+def _with_strings(parent: Field, children: list[Field]) -> Field:
+    """A string field, answered through the best of its keyword sub-fields where it cannot answer itself."""
+    if parent.type not in _STRINGS:
+        return parent
+    strings = [one for one in children if one.type in _STRINGS and not one.refusal]
+    keywords = [one for one in strings if one.exact]
+    if not parent.exact and keywords:
         best = max(keywords, key=lambda one: (one.ignore_above is None, one.ignore_above or 0, one.name))
         parent = replace(parent, exact=best.exact, ignore_above=best.ignore_above, exact_refusal="")
-    words = [one.type for one in children if not one.refusal]
-    return [replace(parent, types=tuple(dict.fromkeys((parent.type, *words)))), *children]
+    elif not parent.exact:
+        hindered = (one for one in children if one.type == "keyword")
+        why = [f"{one.name} cannot: {one.refusal or one.exact_refusal}" for one in hindered]
+        parent = replace(parent, exact_refusal=", and ".join([parent.exact_refusal, *why]))
+    return replace(parent, types=tuple(dict.fromkeys((parent.type, *(one.type for one in strings)))))
 
 
 def _plain(place: _Place, name: str, spec: _Spec) -> Field:
@@ -144,6 +156,7 @@ def _plain(place: _Place, name: str, spec: _Spec) -> Field:
         exact=exact,
         exact_refusal=exact_refusal,
         ignore_above=_ignore_above(spec) if storage == "keyword" else None,
+        readable=spec.get("doc_values", True) not in {False, "false"},
         malformed=spec.get("ignore_malformed", False) in {True, "true"},
         date_format=str(spec.get("format", _DEFAULT_DATES)) if kind == "date" else "",
     )
