@@ -60,10 +60,10 @@ def claim_run(
     `max_claims` times without an end are failed with reason `poison`: such a run ends its workers.
     """
     # Without the lock first: a worker that polls for nothing keeps nobody waiting.
-    if fairest(session, now=now, running_per_chain=running_per_chain) is None:
-        return None
-    one_claim_at_a_time(session)
-    while (run_id := fairest(session, now=now, running_per_chain=running_per_chain)) is not None:
+    run_id = fairest(session, now=now, running_per_chain=running_per_chain)
+    if run_id is not None and one_claim_at_a_time(session):
+        run_id = fairest(session, now=now, running_per_chain=running_per_chain)
+    while run_id is not None:
         run = session.get_one(Run, run_id, populate_existing=True)
         lock_task(session, run.task_id)
         task = session.get_one(Task, run.task_id, populate_existing=True)
@@ -74,7 +74,7 @@ def claim_run(
             _give_up(session, run, now=now, state="failed", reason="poison", detail=detail)
         elif _take(session, run, now=now, owner=owner, lease_seconds=lease_seconds):
             return _taken(session, run, task, now=now, owner=owner)
-        session.expire(run)
+        run_id = fairest(session, now=now, running_per_chain=running_per_chain)
     return None
 
 

@@ -28,7 +28,7 @@ _FAIREST = text(
         UNION ALL
         SELECT (SELECT min(run.chain) FROM run WHERE run.state = 'queued' AND run.chain > waiting.chain)
         FROM waiting WHERE waiting.chain IS NOT NULL
-    ), head AS (
+    ), head AS MATERIALIZED (
         SELECT coalesce(busy.running, 0) AS running, (
             SELECT run.id FROM run
             WHERE run.state = 'queued' AND run.chain = waiting.chain AND run.available_at <= :now AND (
@@ -60,12 +60,16 @@ def fairest(session: Session, *, now: datetime, running_per_chain: int) -> int |
     return found.scalar_one_or_none()
 
 
-def one_claim_at_a_time(session: Session) -> None:
+def one_claim_at_a_time(session: Session) -> bool:
     """Let claims pass one by one until the end of the transaction.
+
+    Tell whether others may have passed meanwhile.
 
     Caps and fairness are facts about many rows, so row locks cannot guard them. A claim takes a few
     milliseconds and an export seconds: one lock serves hundreds of workers. SQLite has one writer at a time
     anyway.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
+    if session.get_bind().dialect.name != "postgresql":
+        return False
+    session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLAIM_LOCK})
+    return True
