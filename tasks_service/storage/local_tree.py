@@ -39,12 +39,31 @@ _RACES = 100
 """How often a commit meets a deletion that prunes the folders it has just made, before it gives up."""
 
 
+LOCK_SECONDS = 10.0
+"""How long the lock is waited for. It is held for microseconds, but a process can be stopped at any of them."""
+
+_LOCK_PAUSE_SECONDS = 0.005
+
+
 @dataclass(frozen=True)
 class Found:
     """An object, and the file that holds its content."""
 
     stored: StoredObject
     path: Path
+
+
+def _lock_within(descriptor: int, kind: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return
 
 
 class Tree:
@@ -62,10 +81,13 @@ class Tree:
 
     @contextmanager
     def lock(self, kind: int) -> Generator[int]:
-        """Hold the tree's lock: shared to begin an upload, exclusive to sweep and to number generations."""
+        """Hold the tree's lock: shared to begin an upload, exclusive to sweep and to number generations.
+
+        Raises TimeoutError where a process that was stopped while it held the lock keeps it.
+        """
         descriptor = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, kind)
+            _lock_within(descriptor, kind, LOCK_SECONDS)
             yield descriptor
         finally:
             os.close(descriptor)

@@ -402,3 +402,15 @@ def test_a_link_of_another_key_is_refused(tmp_path: Path, storage: LocalStorage)
     url = other.sign(stored, file_name="x.csv", content_type="text/csv", lifetime=timedelta(hours=1)).url
     with pytest.raises(ForbiddenError, match="altered"):
         storage.verify(url.split("/")[-2])
+
+
+def test_a_process_that_stopped_while_it_held_the_lock_is_not_waited_for(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(storage, name="exports/1764/first.csv")
+    monkeypatch.setattr("tasks_service.storage.local_tree.LOCK_SECONDS", 0.02)
+    with (tmp_path / "exports" / "lock").open("rb") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        with pytest.raises(StorageUnavailableError):
+            put(storage)
+    assert put(storage).size == len(CONTENT)
