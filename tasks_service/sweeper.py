@@ -1,5 +1,7 @@
 """Deleting what nobody may download any more: objects of attempts that were not published, and expired files.
 
+Answers remembered for an Idempotency-Key go the same way once nobody repeats a request that old.
+
 An attempt's object is deleted only after the attempt has ended in the database (a lapsed one is abandoned there first,
 by the same compare-and-set that fences its worker), so nothing is ever deleted under a worker that could still publish
 it. Called by workers, now and then.
@@ -8,12 +10,13 @@ it. Called by workers, now and then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from tasks_service.database import claims
+from tasks_service.database import claims, tasks
 from tasks_service.database.engine import Database
 from tasks_service.errors import ServiceError
 from tasks_service.storage import Storage
@@ -26,9 +29,13 @@ _BATCH = 100
 _SETTLED_SECONDS = 3600.0
 """How long after an attempt's end its worker may still finish an upload; far longer than one takes to stop."""
 
+_ANSWERS_KEPT = timedelta(days=2)
+"""How long an Idempotency-Key is remembered; the field's custom is at least one day."""
+
 
 def sweep(database: Database, storage: Storage) -> int:
     """Delete orphaned and expired objects, a batch of each; return how many were deleted."""
+    database.retrying(lambda session: tasks.forget_answers(session, before=database.now(session) - _ANSWERS_KEPT))
     return _sweep_orphans(database, storage) + _sweep_expired(database, storage)
 
 

@@ -1,0 +1,96 @@
+"""The sweeper deletes what is nobody's, keeps what is somebody's, and bears a storage that does not answer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tasks_service import sweeper
+from tasks_service.database import tasks
+from tasks_service.database.models import Run
+from tasks_service.errors import StorageUnavailableError
+from tests.house import House, house
+
+__all__ = ["house"]
+
+
+def sweep(house: House, later: timedelta = timedelta(0)) -> int:
+    house.services.database.clock_offset += later
+    return sweeper.sweep(house.services.database, house.services.storage)
+
+
+def orphan(house: House) -> str:
+    """What a worker leaves that finished its upload after its run was taken over and failed."""
+    house.source.total = 99
+    house.worker.work_once()
+    _, _, [attempt] = house.read()
+    assert attempt.object_name is not None
+    with house.services.storage.upload(attempt.object_name, content_type="text/csv") as upload:
+        upload.write(b"late")
+        upload.commit()
+    return attempt.object_name
+
+
+def test_a_late_object_of_an_ended_attempt_is_deleted_whenever_it_appears(house: House) -> None:
+    name = orphan(house)
+    assert sweep(house) == 1
+    assert house.objects() == []
+    with house.services.storage.upload(name, content_type="text/csv") as upload:
+        upload.commit()
+    assert sweep(house, timedelta(minutes=30)) == 1
+    assert sweep(house, timedelta(hours=1)) == 0
+    assert [attempt.swept_at is not None for attempt in house.read()[2]] == [True]
+
+
+def test_a_published_file_stays_until_it_expires(house: House) -> None:
+    house.worker.work_once()
+    assert sweep(house, timedelta(days=29)) == 0
+    assert len(house.objects()) == 1
+    assert sweep(house, timedelta(days=2)) == 1
+    assert house.objects() == []
+    assert house.read()[0].file_deleted_at is not None
+    assert sweep(house) == 0
+
+
+def test_the_file_of_a_deleted_task_goes_at_once(house: House) -> None:
+    house.worker.work_once()
+
+    def delete(session: object) -> None:
+        task = tasks.get_task(session, house.task_id, chain=None, lock=True)  # type: ignore[arg-type]
+        assert task is not None
+        tasks.delete_task(session, task, now=house.services.database.now(session))  # type: ignore[arg-type]
+
+    house.write(delete)
+    assert sweep(house) == 1
+    assert house.objects() == []
+
+
+def test_a_storage_that_does_not_answer_is_asked_again_another_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan(house)
+
+    def away(*_: object, **__: object) -> bool:
+        raise StorageUnavailableError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.services.storage, "delete", away)
+        assert sweep(house, timedelta(hours=2)) == 0
+    assert sweep(house) == 1
+    assert house.objects() == []
+
+
+def test_an_idempotency_key_is_forgotten_after_two_days(house: House) -> None:
+    database = house.services.database
+    with database.write() as session:
+        assert isinstance(session.get(Run, house.run_id), Run)
+        tasks.remember_answer(
+            session, now=database.now(session), client_id="c", key="k", fingerprint="f", task_id=1, answer={}
+        )
+    sweep(house, timedelta(days=1))
+    with database.read() as session:
+        assert tasks.recall_answer(session, "c", "k") is not None
+    sweep(house, timedelta(days=1, minutes=1))
+    with database.read() as session:
+        assert tasks.recall_answer(session, "c", "k") is None
