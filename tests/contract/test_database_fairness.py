@@ -1,0 +1,94 @@
+"""Who is next: random arrivals, claims, endings and dead workers, against a model of the rule in plain Python."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+
+from tasks_service.database.claims import Claim
+from tests.databases import NOW, Stage
+
+CAP = 3
+LEASE = timedelta(seconds=60)
+
+
+@dataclass
+class Known:
+    """What the model knows of a run."""
+
+    run_id: int
+    task: int
+    chain: int
+    serial: bool
+    available_at: datetime
+    lease_until: datetime | None = None
+
+
+def fairest(runs: list[Known], now: datetime) -> int | None:
+    """The rule, said again: fewest running first, then longest available; caps and serial tasks wait."""
+    running = Counter(run.chain for run in runs if run.lease_until is not None)
+    busy = {run.task for run in runs if run.lease_until is not None}
+    candidates = [
+        (running[run.chain] - (run.lease_until is not None), run.available_at, run.run_id)
+        for run in runs
+        if (run.lease_until is not None and run.lease_until <= now)
+        or (
+            run.lease_until is None
+            and run.available_at <= now
+            and running[run.chain] < CAP
+            and not (run.serial and run.task in busy)
+        )
+    ]
+    return min(candidates)[2] if candidates else None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_claimed_run_is_always_the_models_fairest(stage: Stage, seed: int) -> None:
+    chance = random.Random(seed)
+    tasks = [
+        (stage.task(chain, overlap=policy), chain, policy) for chain in range(1, 6) for policy in ("skip", "allow")
+    ]
+    known: list[Known] = []
+    claims: dict[int, Claim] = {}
+    now = NOW
+    for _ in range(120):
+        now += timedelta(seconds=chance.choice([0, 1, 5, 20]))
+        move = chance.choice(["arrive", "arrive", "claim", "claim", "claim", "end"])
+        if move == "arrive":
+            # One chain asks for far more than the others.
+            task, chain, policy = tasks[0 if chance.random() < 0.3 else chance.randrange(len(tasks))]
+            available_at = now + timedelta(seconds=chance.choice([0, 0, 0, 30]))
+            run_id = stage.run(task, kind="manual", at=now, available_at=available_at)
+            known.append(Known(run_id, task.id or 0, chain, policy != "allow", available_at))
+        elif move == "claim":
+            expected = fairest(known, now)
+            claim = stage.claim(now, cap=CAP, ceiling=10_000)
+            assert (claim.run_id if claim else None) == expected
+            if claim is not None:
+                claims[claim.run_id] = claim
+                next(run for run in known if run.run_id == expected).lease_until = now + LEASE
+        elif claims:
+            run_id = chance.choice(sorted(claims))
+            assert stage.publish(claims.pop(run_id), now)
+            known = [run for run in known if run.run_id != run_id]
+    assert len(known) > 5
+
+
+def test_a_chain_with_nothing_running_waits_for_no_more_claims_than_chains_wait(stage: Stage) -> None:
+    """Five chains queue twenty each; a sixth that comes with one run is next but four at the latest."""
+    tasks = {chain: stage.task(chain, overlap="allow") for chain in range(1, 7)}
+    for number in range(20):
+        for chain in range(1, 6):
+            stage.run(tasks[chain], kind="manual", at=NOW + timedelta(milliseconds=number))
+    now = NOW + timedelta(seconds=1)
+    for _ in range(7):
+        stage.claimed(now, cap=10)
+    late = stage.run(tasks[6], kind="manual", at=now)
+    waited = 0
+    while stage.claimed(now, cap=10).run_id != late:
+        waited += 1
+    assert waited < 6
