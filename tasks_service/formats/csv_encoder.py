@@ -26,7 +26,7 @@ from tasks_service.sources.surrogates import without_lone_surrogates
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_CHUNK_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 2 * 1024 * 1024
 """Raw bytes that go into DuckDB at once; a larger document goes alone."""
 
 _MEMORY = "1GB"

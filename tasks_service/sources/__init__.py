@@ -6,7 +6,7 @@ the API asks for catalogues and previews. The conformance suite in tests/contrac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,10 +56,17 @@ class Source(Protocol):
         """Return the fields of an index. Raises SourceError (no such index) or SourceUnavailableError."""
         ...
 
+    def catalogs(self) -> Mapping[str, Catalog]:
+        """Return the catalogues of the configured indices by name; each is read when it is asked for, as `catalog`."""
+        ...
+
     def open(
         self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None
     ) -> AbstractContextManager[Snapshot]:
         """Open a snapshot of the chain's documents that match; the chain filter is AND-ed here, outside the tree.
+
+        Groups about other indices are answered from the same frozen view, from documents of the same chain; one that
+        selects more of them than it may raises LinkLimitError.
 
         With a limit at most that many documents are in the view (and in `total`). The context manager's end releases
         whatever the snapshot pins. Raises SourceError, SourceUnavailableError.

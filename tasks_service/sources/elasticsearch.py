@@ -12,23 +12,25 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
-from segments import Catalog, SegmentError, Tree, all_of, doubts, equals, to_elasticsearch
+from segments import Catalog, Tree, to_elasticsearch, with_keys
 from tasks_service.config import ElasticsearchSettings, IndexSettings
-from tasks_service.errors import IncompleteError, ServiceError, SnapshotLostError, SourceError
+from tasks_service.errors import IncompleteError, ServiceError, SnapshotLostError
 from tasks_service.sources import Documents, Sample, Snapshot
 from tasks_service.sources.catalogs import CatalogCache, still_fits
 from tasks_service.sources.elasticsearch_calls import Call, Calls, index_path
-from tasks_service.sources.elasticsearch_catalog import SETTINGS, left_out, read_catalog
-from tasks_service.sources.elasticsearch_pages import Counted, Page, SortValues, read_count, read_page
+from tasks_service.sources.elasticsearch_catalog import SETTINGS, read_catalog
+from tasks_service.sources.elasticsearch_links import LinkedKeys, Place, Question, check_apart, stand_in
+from tasks_service.sources.elasticsearch_pages import Counted, Keys, Page, SortValues, read_count, read_page
+from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -44,6 +46,8 @@ _ROWS_PER_SLICE = 20_000
 
 _CHECK_SECONDS = 5.0
 
+T = TypeVar("T", Counted, Keys)
+
 
 class ElasticsearchSource:
     """One cluster. Safe to share between threads; connects with the first call."""
@@ -53,26 +57,32 @@ class ElasticsearchSource:
         settings: ElasticsearchSettings,
         catalog_seconds: float,
         *,
+        links: Links | None = None,
         clock: Callable[[], float] = time.monotonic,
         calls: Calls | None = None,
     ) -> None:
-        """Take the settings, and how long a catalogue is believed."""
+        """Take the settings, how long a catalogue is believed, and the indices that groups may be about."""
         self._settings = settings
+        self._links = links or Links()
         self._calls = calls or Calls(settings)
         self._catalogs = CatalogCache(catalog_seconds, clock)
         self._closing = threading.Event()
 
     def catalog(self, index: IndexSettings) -> Catalog:
         """Return the fields of an index or alias. Raises SourceError, SourceUnavailableError."""
-        return self._catalogs.fresh(index.source) or self._read_catalog(index)
+        return self._catalogs.fresh(index.source) or self._place(index).catalog
 
-    def _read_catalog(self, index: IndexSettings) -> Catalog:
+    def catalogs(self) -> Mapping[str, Catalog]:
+        """Return the catalogues of the configured indices by name, each read when it is asked for."""
+        return Catalogs(self._links, self.catalog)
+
+    def _place(self, index: IndexSettings) -> Place:
         mappings = self._json(Call("mapping", "GET", index_path(index.source, "/_mapping")))
         path = index_path(index.source, f"/_settings/{SETTINGS}?flat_settings=true&include_defaults=true")
         # Reading settings takes a privilege that reading documents does not; without it the mapping has to do.
         settings = self._json(Call("settings", "GET", path, tolerated=(403,)))
         catalog = read_catalog(mappings, None if "error" in settings else settings)
-        return self._catalogs.keep(index.source, catalog)
+        return Place(index, self._catalogs.keep(index.source, catalog), tuple(mappings))
 
     def _json(self, call: Call) -> dict[str, Any]:
         return self._calls.send(call, lambda _status, body: msgspec.json.decode(body, type=dict[str, Any]), self._pause)
@@ -82,19 +92,24 @@ class ElasticsearchSource:
 
     @contextmanager
     def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Generator[Snapshot]:
-        """Open a point-in-time and count the chain's matching documents in it."""
-        before = self._catalogs.last(index.source)
-        self._refresh(index)
+        """Open a point-in-time over every index the tree speaks of, and count the chain's matching documents in it."""
+        others = self._links.of(tree)
+        indices = {one.source: one for one in (*others.values(), index)}
+        before = {source: self._catalogs.last(source) for source in indices}
+        for one in indices.values():
+            self._refresh(one)
         taken_at = datetime.now(UTC)
-        opened = self._json(
-            Call("open", "POST", index_path(index.source, f"/_pit?keep_alive={self._settings.keep_alive_seconds}s"))
-        )
-        snapshot = ElasticsearchSnapshot(self._calls, self._settings, str(opened["id"]), taken_at, limit)
+        path = index_path(",".join(indices), f"/_pit?keep_alive={self._settings.keep_alive_seconds}s")
+        opened = self._json(Call("open", "POST", path))
+        shards = opened.get("_shards", {}).get("total")
+        snapshot = ElasticsearchSnapshot(self._calls, self._settings, str(opened["id"]), taken_at, limit, shards)
         try:
-            catalog = self._read_catalog(index)
-            if before is not None and not still_fits(before, catalog):
-                raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
-            snapshot.count(_Asked.of(index, catalog, tree, chain), catalog, opened.get("_shards", {}).get("total"))
+            found = {source: self._place(one) for source, one in indices.items()}
+            for source, old in before.items():
+                if old is not None and not still_fits(old, found[source].catalog):
+                    raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
+            places = {name: replace(found[one.source], index=one) for name, one in others.items()}
+            snapshot.count(replace(found[index.source], index=index), places, tree, chain, self._links)
             yield snapshot
         finally:
             snapshot.end()
@@ -109,7 +124,12 @@ class ElasticsearchSource:
 
     def sample(self, index: IndexSettings, tree: Tree, *, chain: int, rows: int) -> Sample:
         """Count the chain's matching documents exactly and return the first `rows` of them."""
-        asked = _Asked.of(index, self.catalog(index), tree, chain)
+        if self._links.of(tree):
+            with self.open(index, tree, chain=chain, limit=None) as snapshot:
+                assert isinstance(snapshot, ElasticsearchSnapshot)  # noqa: S101 -- open() yields no other
+                return Sample(snapshot.total, [json.loads(one) for one in snapshot.first(rows)], snapshot.query)
+        place = Place(index, self.catalog(index), ())
+        asked = Question.of(place, chained(chain_filter(index, place.catalog, chain), tree, {}), chain, among=False)
         path = index_path(index.source, _SEARCH)
 
         def ask(body: dict[str, Any]) -> Counted:
@@ -131,42 +151,17 @@ class ElasticsearchSource:
         self._calls.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is asked for: the compiled query, and the one for documents it could not judge."""
-
-    query: dict[str, Any]
-    doubtful: dict[str, Any] | None
-    reasons: str
-
-    @classmethod
-    def of(cls, index: IndexSettings, catalog: Catalog, tree: Tree, chain: int) -> _Asked:
-        """Compile a tree, with the chain filter around it, outside anything a caller wrote."""
-        try:
-            own = equals(catalog, index.chain_field, chain)
-        except SegmentError as exc:
-            raise SourceError(f"The index has no usable chain field {index.chain_field!r}.") from exc
-        chained = all_of(own, tree)
-        doubtful = doubts(chained)
-        if doubtful is not None:
-            doubtful = {"bool": {"filter": [to_elasticsearch(own), doubtful]}}
-        return cls(to_elasticsearch(chained), doubtful, left_out(catalog, chained))
-
-    def refuse_doubts(self, count: Callable[[dict[str, Any]], int]) -> None:
-        """Refuse where some of the chain's documents hold values that the server did not index."""
-        found = count(self.doubtful) if self.doubtful is not None else 0
-        if found:
-            raise SourceError(
-                f"{found} documents hold values that Elasticsearch did not index, so that this segment cannot be "
-                f"answered exactly: {self.reasons}."
-            )
-
-
 class ElasticsearchSnapshot:
     """One point-in-time, and the documents in it that match."""
 
     def __init__(
-        self, calls: Calls, settings: ElasticsearchSettings, pit_id: str, taken_at: datetime, limit: int | None
+        self,
+        calls: Calls,
+        settings: ElasticsearchSettings,
+        pit_id: str,
+        taken_at: datetime,
+        limit: int | None,
+        shards: int | None,
     ) -> None:
         """Take over the point-in-time: `end` closes it."""
         self.total = 0
@@ -177,25 +172,47 @@ class ElasticsearchSnapshot:
         self._settings = settings
         self._pit_id = pit_id
         self._limit = limit
-        self._shards = 0
+        self._shards = shards
+        self._question: dict[str, Any] = {}
         self._keep_alive = f"{settings.keep_alive_seconds}s"
         self._ended = threading.Event()
 
-    def count(self, asked: _Asked, catalog: Catalog, shards: int | None) -> None:
-        """Count exactly, and learn how many shards every page has to come from."""
-        asked.refuse_doubts(lambda doubtful: self._count(doubtful, shards).total)
-        counted = self._count(asked.query, shards)
-        self._shards = counted.shards
-        self.catalog = catalog
-        self.query = asked.query
+    def count(self, place: Place, others: dict[str, Place], tree: Tree, chain: int, links: Links) -> None:
+        """Count exactly, with the keys of linked groups looked up before."""
+        own = {name: chain_filter(one.index, one.catalog, chain) for name, one in others.items()}
+        whole = chained(chain_filter(place.index, place.catalog, chain), tree, own)
+        if others:
+            check_apart([place, *others.values()], self)
+        keys = LinkedKeys(self, links, others, chain)
+        asked = Question.of(place, with_keys(whole, keys.select), chain, among=bool(others))
+        asked.refuse_doubts(lambda doubtful: self.counted(doubtful).total)
+        counted = self.counted(asked.query)
+        self.catalog = place.catalog
+        self.query = to_elasticsearch(whole, stand_in) if others else asked.query
+        self._question = asked.query
         self.total = counted.total if self._limit is None else min(counted.total, self._limit)
 
-    def _count(self, query: dict[str, Any], shards: int | None) -> Counted:
-        body = {"size": 0, "track_total_hits": True, "query": query, "pit": self._pit(self._pit_id)}
-        call = Call("count", "POST", _SEARCH, body, pinned=True)
-        counted = self._calls.send(call, lambda _status, answer: read_count(answer, shards=shards), self._ended.wait)
-        self._pit_id = counted.pit_id or self._pit_id
+    def counted(self, query: dict[str, Any]) -> Counted:
+        """Count exactly, and learn with the first count how many shards every page has to come from."""
+        body = {"size": 0, "track_total_hits": True, "query": query}
+        counted = self._search("count", body, lambda answer: read_count(answer, shards=self._shards))
+        self._shards = counted.shards
         return counted
+
+    def keys(self, body: dict[str, Any], read: Callable[[bytes, int | None], Keys]) -> Keys:
+        """Send one search for a page of keys."""
+        return self._search("keys", body, lambda answer: read(answer, self._shards))
+
+    def first(self, rows: int) -> Documents:
+        """Return the first documents."""
+        body = {"size": rows, "track_total_hits": True, "query": self._question, "sort": ["_doc"]}
+        return self._search("sample", body, lambda answer: read_count(answer, shards=self._shards)).documents
+
+    def _search(self, what: str, body: dict[str, Any], read: Callable[[bytes], T]) -> T:
+        call = Call(what, "POST", _SEARCH, {**body, "pit": self._pit(self._pit_id)}, pinned=True)
+        answer = self._calls.send(call, lambda _status, answer: read(answer), self._ended.wait)
+        self._pit_id = answer.pit_id or self._pit_id
+        return answer
 
     def _pit(self, pit_id: str) -> dict[str, str]:
         return {"id": pit_id, "keep_alive": self._keep_alive}
@@ -203,7 +220,7 @@ class ElasticsearchSnapshot:
     def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
         """Return iterators that take slices from one queue; with a limit there is one, in the index's own order."""
         readers = max(1, min(wanted, self._settings.slices))
-        slices = 1 if self._limit is not None else slice_count(self.total, self._shards, readers)
+        slices = 1 if self._limit is not None else slice_count(self.total, self._shards or 1, readers)
         reading = _Reading(self.total, slices, self._limit)
         return [self._pages(reading) for _ in range(min(readers, slices))]
 
@@ -230,7 +247,7 @@ class ElasticsearchSnapshot:
             "size": size,
             "track_total_hits": False,
             "sort": ["_doc"],
-            "query": self.query,
+            "query": self._question,
             "pit": self._pit(pit_id),
         }
         if after is not None:

@@ -34,7 +34,7 @@ def read_catalog(mappings: dict[str, Any], settings: dict[str, Any] | None) -> C
     if not mappings:
         raise SourceError("Elasticsearch has no such index.")
     catalogs: list[Catalog] = []
-    for name, answer in mappings.items():
+    for name, answer in sorted(mappings.items()):  # in one order, so that equal mappings are equal catalogues
         mapping = cast("_Spec", answer["mappings"])
         own = None if settings is None else _flat(settings.get(name, {}))
         _check_source(mapping.get("_source", {}), own or {})

@@ -7,6 +7,7 @@ them is decoded. Called by elasticsearch.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from tasks_service.sources import Documents
 from tasks_service.sources.surrogates import without_lone_surrogates
 
 SortValues = list[int]
+_Value = int | float | bool | str
 
 
 class PartialAnswerError(Exception):
@@ -34,6 +36,15 @@ class _Hit(msgspec.Struct):
     sort: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+class _KeyHit(msgspec.Struct):
+    fields: dict[str, list[_Value]] = {}
+    sort: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _KeyHits(msgspec.Struct):
+    hits: list[_KeyHit]
+
+
 class _Total(msgspec.Struct):
     value: int
     relation: str
@@ -44,12 +55,19 @@ class _Hits(msgspec.Struct):
     total: _Total | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Frame(msgspec.Struct, kw_only=True):
     timed_out: bool
     shards: _Shards = msgspec.field(name="_shards")
-    hits: _Hits
     terminated_early: bool = False
     pit_id: str = ""
+
+
+class _Answer(_Frame, kw_only=True):
+    hits: _Hits
+
+
+class _KeysAnswer(_Frame, kw_only=True):
+    hits: _KeyHits
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +97,24 @@ class Counted:
     documents: Documents
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """One page of the values of one field: `rows` documents, and all their values."""
+
+    rows: int
+    keys: list[_Value]
+    last: SortValues | None
+    pit_id: str
+
+
 _SOURCE = b'"_source":'
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_keys = msgspec.json.Decoder(_KeysAnswer).decode
 _decode_sort = msgspec.json.Decoder(SortValues).decode
 
 
-def read_page(body: bytes, *, shards: int, size: int, after: SortValues | None) -> Page:
+def read_page(body: bytes, *, shards: int | None, size: int, after: SortValues | None) -> Page:
     """Decode a page and judge it.
 
     Args:
@@ -117,6 +146,21 @@ def read_count(body: bytes, *, shards: int | None) -> Counted:
     return Counted(total.value, answer.shards.total, answer.pit_id, _sources(answer.hits.hits))
 
 
+def read_keys(body: bytes, *, shards: int | None, size: int, after: SortValues | None) -> Keys:
+    """Decode and judge a page of `docvalue_fields`. Raises PartialAnswerError."""
+    try:
+        answer = _decode_keys(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise PartialAnswerError("the answer is not a search's") from exc
+    _check_whole(answer, shards)
+    hits = answer.hits.hits
+    if len(hits) > size:
+        raise PartialAnswerError("more hits than were asked for")
+    last = _check_order(hits, after)
+    keys = [value for hit in hits for values in hit.fields.values() for value in values]
+    return Keys(len(hits), keys, last, answer.pit_id)
+
+
 def _decoded(body: bytes) -> _Answer:
     try:
         return _decode_answer(body)
@@ -143,7 +187,7 @@ def _unmasked(answer: _Answer, masked: bytes, body: bytes) -> _Answer:
     return answer
 
 
-def _check_whole(answer: _Answer, shards: int | None) -> None:
+def _check_whole(answer: _Frame, shards: int | None) -> None:
     found = answer.shards
     if answer.timed_out:
         raise PartialAnswerError("the search ran out of time")
@@ -155,7 +199,7 @@ def _check_whole(answer: _Answer, shards: int | None) -> None:
         raise PartialAnswerError("not every shard was asked")
 
 
-def _check_order(hits: list[_Hit], after: SortValues | None) -> SortValues | None:
+def _check_order(hits: Sequence[_Hit | _KeyHit], after: SortValues | None) -> SortValues | None:
     """Return the sort values of the last hit; refuse a page that does not go on where the one before ended."""
     if not hits:
         return None

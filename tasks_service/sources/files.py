@@ -10,24 +10,25 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from segments import Catalog, SegmentError, Tree, all_of, equals, to_sql
+from segments import Catalog, Tree, linked, to_sql
 from tasks_service.config import FilesSettings, IndexSettings
 from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailableError
 from tasks_service.sources import Documents, Sample, Snapshot
 from tasks_service.sources.catalogs import still_fits
 from tasks_service.sources.files_folder import Identity, OpenFolder, open_folder
-from tasks_service.sources.files_relation import Relation, read_relation
+from tasks_service.sources.files_relation import Relation, quoted, read_relation
+from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_PAGE_BYTES = 4 * 1024 * 1024
+_PAGE_BYTES = 2 * 1024 * 1024
 _FIRST_ROWS = 256
 _MOST_ROWS = 10_000
 
@@ -46,10 +47,16 @@ class FilesSource:
     """Documents in files. Safe to share between threads; nothing is opened before it is asked for."""
 
     def __init__(
-        self, settings: FilesSettings, catalog_seconds: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: FilesSettings,
+        catalog_seconds: float,
+        *,
+        links: Links | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the settings, and how long a catalogue is believed."""
+        """Take the settings, how long a catalogue is believed, and the indices that groups may be about."""
         self._settings = settings
+        self._links = links or Links()
         self._catalog_seconds = catalog_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -63,6 +70,10 @@ class FilesSource:
             return known.catalog
         with closing(open_folder(self._settings.directory, index.source)) as folder:
             return self._know(index, folder, None).catalog
+
+    def catalogs(self) -> Mapping[str, Catalog]:
+        """Return the catalogues of the configured indices by name, each read when it is asked for."""
+        return Catalogs(self._links, self.catalog)
 
     def _know(self, index: IndexSettings, folder: OpenFolder, connection: DuckDBPyConnection | None) -> _Known:
         """Return what the open files hold, from memory where they are the version that is known."""
@@ -80,21 +91,53 @@ class FilesSource:
     @contextmanager
     def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Generator[Snapshot]:
         """Open the version of the files that is there now, and count the chain's matching documents in it."""
+        others = self._links.of(tree)
         with self._lock:
-            before = self._known.get(index.source)
+            before = dict(self._known)
         with (
             closing(open_folder(self._settings.directory, index.source)) as folder,
             closing(_connect(self._settings)) as connection,
         ):
-            known = self._know(index, folder, connection)
-            if before is not None and not still_fits(before.catalog, known.catalog):
-                raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
+            folders = self._open_beside(folder, index, others)
+            known = {one.source: self._know(one, folders[one.source], connection) for one in (*others.values(), index)}
+            for source, now in known.items():
+                if source in before and not still_fits(before[source].catalog, now.catalog):
+                    raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
+            mine = known[index.source]
+            own = {name: chain_filter(one, known[one.source].catalog, chain) for name, one in others.items()}
+            whole = chained(chain_filter(index, mine.catalog, chain), tree, own)
             with _translated(folder):
-                snapshot = FilesSnapshot(folder, connection, known, _filter(index, known.catalog, tree, chain), limit)
+                for name, one in others.items():
+                    relation = known[one.source].relation.over(folders[one.source])
+                    connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT * FROM {relation}")  # noqa: S608 -- names
+                self._check_limits(connection, whole)
+                snapshot = FilesSnapshot(folder, connection, mine, to_sql(whole), limit)
             try:
                 yield snapshot
             finally:
                 snapshot.end()
+
+    def _open_beside(
+        self, folder: OpenFolder, index: IndexSettings, others: Mapping[str, IndexSettings]
+    ) -> dict[str, OpenFolder]:
+        """Return the open folders by source: that of the index, and those of the linked indices beside it."""
+        folders = {index.source: folder}
+        for one in others.values():
+            if one.source not in folders:
+                folders[one.source] = open_folder(self._settings.directory, one.source)
+                folder.beside(folders[one.source])
+        return folders
+
+    def _check_limits(self, connection: DuckDBPyConnection, tree: Tree) -> None:
+        """Raise LinkLimitError where a linked group selects more documents than it may; a join itself needs no limit.
+
+        The same segment is to be lawful whichever source holds the documents.
+        """
+        for group in linked(tree):
+            where, parameters = to_sql(group.part)
+            count = f"SELECT count(*) FROM {quoted(group.index)} WHERE {where}"  # noqa: S608 -- identifiers, parameters
+            row = connection.execute(count, parameters).fetchone()
+            self._links.check(group, int(row[0]) if row else 0)
 
     def sample(self, index: IndexSettings, tree: Tree, *, chain: int, rows: int) -> Sample:
         """Count the chain's matching documents exactly and return the first `rows` of them."""
@@ -253,14 +296,6 @@ def _catalog(relation: Relation, index: IndexSettings) -> Catalog:
         return Catalog.from_columns(relation.columns, types={**dict(relation.types), **index.types})
     except ValueError as exc:
         raise SourceError(f"The fields of the index cannot be read: {exc}.") from exc
-
-
-def _filter(index: IndexSettings, catalog: Catalog, tree: Tree, chain: int) -> tuple[str, list[Any]]:
-    """Return the WHERE of the chain's matching documents; the chain filter stands outside the tree."""
-    try:
-        return to_sql(all_of(equals(catalog, index.chain_field, chain), tree))
-    except SegmentError as exc:
-        raise SourceError(f"The index has no usable chain field {index.chain_field!r}.") from exc
 
 
 def _shown(parameter: object) -> object:

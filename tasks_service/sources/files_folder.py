@@ -46,6 +46,11 @@ class OpenFolder:
     def __init__(self, kind: Kind, files: list[OpenFile]) -> None:
         self.kind: Kind = kind
         self._files = files
+        self._beside: list[OpenFolder] = []
+
+    def beside(self, other: OpenFolder) -> None:
+        """Take the folder of another index along: from now on it is checked and closed with this one."""
+        self._beside.append(other)
 
     @property
     def identities(self) -> tuple[Identity, ...]:
@@ -70,12 +75,16 @@ class OpenFolder:
                 raise SnapshotLostError(
                     f"{one.identity.name} was written to while it was read; replace files by rename instead."
                 )
+        for other in self._beside:
+            other.check_unchanged()
 
     def close(self) -> None:
         """Close every file."""
         files, self._files = self._files, []
         for one in files:
             os.close(one.descriptor)
+        for other in self._beside:
+            other.close()
 
 
 def open_folder(directory: Path, source: str) -> OpenFolder:

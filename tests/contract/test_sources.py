@@ -282,19 +282,3 @@ def test_a_reader_that_stops_early_leaves_nothing_open(site: Site) -> None:
     else:
         descriptors = {path.resolve().name for path in Path("/proc/self/fd").iterdir() if path.exists()}
         assert "part-00000.parquet" not in descriptors
-
-
-def test_a_catalogue_is_read_again_when_it_is_no_longer_believed(site: Site, tmp_path: Path) -> None:
-    if not isinstance(site.source, FilesSource):
-        pytest.skip("the mapping's refresh is proven in tests/integration")
-    now = [0.0]
-    source = FilesSource(FilesSettings(directory=tmp_path), 30, clock=lambda: now[0])
-    index = IndexSettings(file_prefix="X", source="x")
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "a.jsonl").write_text('{"a":1}\n')
-    assert [column.name for column in source.catalog(index).columns] == ["a"]
-    (tmp_path / "x" / "new").write_text('{"a":1,"b":2}\n')
-    (tmp_path / "x" / "new").replace(tmp_path / "x" / "a.jsonl")
-    assert [column.name for column in source.catalog(index).columns] == ["a"]
-    now[0] = 31.0
-    assert [column.name for column in source.catalog(index).columns] == ["a", "b"]

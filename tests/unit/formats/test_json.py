@@ -28,7 +28,7 @@ def test_an_empty_export_is_an_empty_array_or_nothing() -> None:
     assert JsonLinesEncoder().empty == b""
 
 
-@pytest.mark.parametrize("document", [b'{\n"a":\n1}\n', b'{\r\n"a":1\r}', b'{"a":[1,\n 2]}'])
+@pytest.mark.parametrize("document", [b'{\n"a":\n1}\n', b'{\r"a":1\r}', b'{\r\n"a":1\r}', b'{"a":[1,\n 2]}'])
 def test_line_breaks_of_a_document_become_spaces(document: bytes) -> None:
     lines = JsonLinesEncoder().encode([b'{"a":0}', document]).data
     assert lines.count(b"\n") == 2

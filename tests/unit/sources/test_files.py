@@ -434,3 +434,15 @@ def test_memory_that_does_not_suffice_is_named(folder: Path) -> None:
     parquet(folder / "a.parquet", "SELECT 1 AS chain_id, repeat('x', 3000000) AS _raw FROM range(60)")
     with pytest.raises(SourceError, match=r"files\.memory_limit"):
         documents(source(folder, memory_limit="1MB"))
+
+
+def test_a_catalogue_is_read_again_when_it_is_no_longer_believed(folder: Path) -> None:
+    now = [0.0]
+    made = FilesSource(FilesSettings(directory=folder.parent), 30, clock=lambda: now[0])
+    (folder / "a.jsonl").write_text('{"a":1}\n')
+    assert [column.name for column in made.catalog(index()).columns] == ["a"]
+    (folder / "new").write_text('{"a":1,"b":2}\n')
+    (folder / "new").replace(folder / "a.jsonl")
+    assert [column.name for column in made.catalog(index()).columns] == ["a"]
+    now[0] = 31.0
+    assert [column.name for column in made.catalog(index()).columns] == ["a", "b"]
