@@ -26,7 +26,6 @@ from tasks_service.database import claims, clients, tasks
 from tasks_service.database.claims import Claim
 from tasks_service.errors import (
     Cancelled,
-    ConfigurationError,
     Interrupted,
     LeaseLost,
     NotFoundError,
@@ -114,7 +113,7 @@ class Worker:
             with Lease(self._services.database, claim, self._settings, self._drain) as lease:
                 self._check_authority(claim)
                 order = self._order(claim)
-                self._record(lambda s, _: claims.name_object(s, claim, order.object_name))
+                self._name_object(claim, order.object_name)
                 exported = run_export(order, self._services.source, self._services.storage, lease.report)
                 self._publish(claim, order, exported)
         except LeaseLost:
@@ -151,6 +150,8 @@ class Worker:
         settings = self._services.settings
         target: dict[str, Any] = claim.definition["target"]
         trigger: dict[str, Any] = claim.definition["trigger"]
+        if trigger.get("segment") is None and trigger.get("segment_id") is not None:
+            raise SegmentGoneError
         index = settings.indices.get(target["export_index"])
         if index is None:
             raise IndexGoneError(f"The export index {target['export_index']} is no longer configured.")
@@ -178,6 +179,11 @@ class Worker:
             else settings.files.threads,
             buffer_bytes=self._settings.buffer_bytes,
         )
+
+    def _name_object(self, claim: Claim, name: str) -> None:
+        """Note where the attempt writes, before its first byte: the sweeper finds it whatever becomes of us."""
+        if not self._record(lambda session, _: claims.name_object(session, claim, name)):
+            raise LeaseLost
 
     def _publish(self, claim: Claim, order: ExportOrder, exported: Exported) -> None:
         """Make the object *the* file of the run, by compare-and-set; delete it where the run is another's by now."""
@@ -224,10 +230,16 @@ class Worker:
         sweeper.sweep(self._services.database, self._services.storage)
 
 
-class IndexGoneError(ConfigurationError, NotFoundError):
+class IndexGoneError(NotFoundError):
     """The export index is no longer configured."""
 
     code = "index_gone"
+
+
+class SegmentGoneError(NotFoundError):
+    """The saved segment was not there any more when the run was made; without it every row would be exported."""
+
+    code = "segment_gone"
 
 
 class _UnexpectedError(ServiceError):
