@@ -9,13 +9,15 @@ calls what is listed in ``__all__`` and nothing else of this package.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from segments.catalog import Catalog, Column, Field, FieldType
-from segments.check import check, check_all, doubtful, equals, operators_for
+from segments.check import NO_OTHERS, check, check_all, doubtful, equals, operators_for
 from segments.errors import Fault, SegmentError
-from segments.evaluate import evaluate
+from segments.evaluate import evaluate, resolved
+from segments.links import linked, with_keys, with_parts
 from segments.operators import OPERATORS
 from segments.parse import is_relative, parse, parse_all
 from segments.reading import read, read_segment
@@ -23,7 +25,7 @@ from segments.rules import Segment
 from segments.times import Clock
 from segments.to_elasticsearch import doubts, to_elasticsearch
 from segments.to_sql import to_sql
-from segments.tree import EVERYTHING, Tree, all_of
+from segments.tree import EVERYTHING, Linked, Scalar, Tree, all_of
 
 __all__ = [
     "EVERYTHING",
@@ -33,6 +35,8 @@ __all__ = [
     "Fault",
     "Field",
     "FieldType",
+    "Linked",
+    "Scalar",
     "Segment",
     "SegmentError",
     "Tree",
@@ -44,20 +48,27 @@ __all__ = [
     "equals",
     "evaluate",
     "is_relative",
+    "linked",
     "operators_for",
     "parse",
     "read_segment",
+    "resolved",
     "to_elasticsearch",
     "to_sql",
+    "with_keys",
+    "with_parts",
 ]
 
 
-def compile_segment(raw: object, catalog: Catalog, *, now: datetime, zone: ZoneInfo) -> Tree:
+def compile_segment(
+    raw: object, catalog: Catalog, others: Mapping[str, Catalog] = NO_OTHERS, *, now: datetime, zone: ZoneInfo
+) -> Tree:
     """Decoded JSON to a checked tree: read, parsed and checked, with every fault at once.
 
     Args:
         raw: the segment as ``json.loads`` gave it.
         catalog: the fields of the index.
+        others: the export indices that groups may be about, by name; only those that are named are looked up.
         now: the occurrence of the run, an aware datetime; relative operators are resolved against it, once.
         zone: where bare dates and operands without offset are read.
 
@@ -68,7 +79,7 @@ def compile_segment(raw: object, catalog: Catalog, *, now: datetime, zone: ZoneI
     if segment is None:
         raise SegmentError(faults)
     tree, contradictions = parse_all(segment, Clock.at(now, zone))
-    checked, unanswerable = check_all(tree, catalog)
+    checked, unanswerable = check_all(tree, catalog, others)
     if faults or contradictions or unanswerable:
         raise SegmentError(sorted([*faults, *contradictions, *unanswerable], key=_place))
     return checked

@@ -7,34 +7,54 @@ Called by ``compile_segment`` and by the service before each run, since a mappin
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from segments.catalog import Catalog
 from segments.errors import Fault, SegmentError, listed, shown
 from segments.fields import Field, Level
+from segments.links import mismatch, unlinkable
 from segments.operators import OPERATORS
 from segments.packing import MAX_CLAUSES, clauses
-from segments.tree import And, Asked, Compare, Exists, Leaf, Nested, Not, OneOf, Or, Scalar, Text, Tree, checked
+from segments.tree import (
+    And,
+    Asked,
+    Compare,
+    Exists,
+    Leaf,
+    Linked,
+    Nested,
+    Not,
+    OneOf,
+    Or,
+    Scalar,
+    Text,
+    Tree,
+    checked,
+)
+
+NO_OTHERS: Mapping[str, Catalog] = MappingProxyType({})
 
 # Finding near names takes time in proportion to the name and to the catalogue.
 _HINTS, _LONGEST_WORD = 20, 100
 
 
-def check(tree: Tree, catalog: Catalog) -> Tree:
-    """The tree with the catalogue's fields in it.
+def check(tree: Tree, catalog: Catalog, others: Mapping[str, Catalog] = NO_OTHERS) -> Tree:
+    """The tree with the catalogue's fields in it; ``others`` are the indices that groups may be about, by name.
 
     Raises:
         SegmentError: unknown fields, types that do not agree, questions the index cannot answer exactly.
     """
-    found, faults = check_all(tree, catalog)
+    found, faults = check_all(tree, catalog, others)
     if faults:
         raise SegmentError(faults)
     return found
 
 
-def check_all(tree: Tree, catalog: Catalog) -> tuple[Tree, list[Fault]]:
+def check_all(tree: Tree, catalog: Catalog, others: Mapping[str, Catalog] = NO_OTHERS) -> tuple[Tree, list[Fault]]:
     """The tree as far as its fields are known, and every fault."""
-    checking = _Checking(catalog)
+    checking = _Checking(catalog, others)
     found = checking.tree(tree)
     if not checking.faults and clauses(found) > MAX_CLAUSES:
         asked = f"asks {clauses(found):,} conditions, of which {MAX_CLAUSES:,} are allowed"
@@ -100,6 +120,8 @@ def _doubts(tree: Tree, found: set[str]) -> None:
                 _doubts(part, found)
         case Not(part) | Nested(part=part):
             _doubts(part, found)
+        case Linked():
+            raise TypeError("a linked group is a question of its own: put its keys in its place first")
         case _:
             field = checked(tree.field)
             name = _doubt(tree, field)
@@ -136,9 +158,11 @@ def _length(value: Scalar) -> int:
 
 
 class _Checking:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, others: Mapping[str, Catalog], name: str = "") -> None:
         self.faults: list[Fault] = []
         self._catalog = catalog
+        self._others = others
+        self._name = f"the index {name}" if name else "the index"
 
     def tree(self, tree: Tree) -> Tree:
         match tree:
@@ -151,8 +175,53 @@ class _Checking:
             case Nested(path, part):
                 inner = self.tree(part)
                 return Nested(path, inner, _levels(inner))
+            case Linked():
+                return self._linked(tree)
             case _:
                 return self._leaf(tree)
+
+    def _linked(self, linked: Linked) -> Linked:
+        link, key = linked.link, linked.key
+        if isinstance(link, Field) or isinstance(key, Field):
+            return linked
+        here = self._end(link, "holds no key")
+        if linked.index not in self._others:
+            known = f"; known are {listed(list(self._others), 'and')}" if self._others else ""
+            detail = f"there is no export index {shown(linked.index)}{known}"
+            at = key.pointer.rpartition("/")[0]
+            self.faults.append(Fault(f"{at}/index", "unknown_index", detail))
+            return linked
+        other = _Checking(self._others[linked.index], self._others, linked.index)
+        there = other._end(key, "is no key")
+        part = other.tree(linked.part)
+        self.faults += other.faults
+        reason = mismatch(here, there) if here is not None and there is not None else ""
+        if reason:
+            self.faults.append(Fault(link.pointer, "not_answerable", reason))
+        return Linked(linked.index, here or link, there or key, part)
+
+    def _end(self, asked: Asked, cannot: str) -> Field | None:
+        """One end of a link: the field that holds a key, or the key itself."""
+        field = self._catalog.get(asked.name)
+        if field is None:
+            hint = '; name the key by "key"' if asked.pointer.endswith("/index") else ""
+            self.faults.append(Fault(asked.pointer, "unknown_field", self._unknown(asked.name) + hint))
+            return None
+        reason = unlinkable(field)
+        if not reason and asked.operator == "key":
+            reason = self._unreadable(field)
+        if not reason and not self._catalog.doubts_counted and (field.malformed or field.ignore_above is not None):
+            reason = "its mapping may leave values out (ignore_above, ignore_malformed); map it without"
+        if reason:
+            self.faults.append(Fault(asked.pointer, "not_answerable", f"{field.name} {cannot}: {reason}"))
+            return None
+        return field
+
+    def _unreadable(self, field: Field) -> str:
+        if field.nested is not None:
+            return f"it lies in nested documents ({field.nested}); a key is a field of the document itself"
+        exact = self._catalog.get(field.exact) if field.exact is not None else field
+        return "" if (exact or field).readable else "its mapping says doc_values: false; map it without"
 
     def _leaf(self, leaf: Leaf) -> Leaf:
         asked = leaf.field
@@ -163,6 +232,8 @@ class _Checking:
             self._fault(asked, "field_name", "unknown_field", self._unknown(asked.name))
             return leaf
         self._nesting(asked, field)
+        if asked.type not in field.types:
+            field = self._catalog.sub_field(field, asked.type) or field
         if asked.type not in field.types and field.type != "other":
             right = listed(list(field.types))
             detail = f"{field.name} is a {right} field, not {asked.type}"
@@ -205,7 +276,7 @@ class _Checking:
         few = len(self.faults) < _HINTS and len(name) <= _LONGEST_WORD
         near = difflib.get_close_matches(name, list(self._catalog.by_name), n=3) if few else []
         hint = f"; did you mean {listed(near)}?" if near else ""
-        return f"the index has no field {shown(name)}{hint}"
+        return f"{self._name} has no field {shown(name)}{hint}"
 
     def _fault(self, asked: Asked, member: str, code: str, detail: str) -> None:
         self.faults.append(Fault(f"{asked.pointer}/{member}", code, detail))
@@ -218,5 +289,7 @@ def _levels(tree: Tree) -> tuple[Level, ...]:
             return _levels(parts[0])
         case Not(part) | Nested(part=part):
             return _levels(part)
+        case Linked():
+            return ()
         case _:
             return tree.field.levels if isinstance(tree.field, Field) else ()

@@ -7,19 +7,23 @@ documents as ``json.loads`` gives them. The service uses it where one document i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
 
+from segments.fields import Field
 from segments.folding import fold
 from segments.instants import instant
+from segments.links import linked, with_keys
 from segments.numbers import operand, stored
 from segments.tree import (
     And,
     Compare,
     Exists,
     Leaf,
+    Linked,
     Nested,
     Not,
     OneOf,
@@ -41,21 +45,52 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def evaluate(tree: Tree, document: Mapping[str, Any]) -> bool:
-    """Whether the checked ``tree`` selects ``document``."""
+Document: TypeAlias = Mapping[str, Any]
+_NO_DOCUMENTS: Mapping[str, Sequence[Document]] = MappingProxyType({})
+
+
+def evaluate(tree: Tree, document: Document, documents: Mapping[str, Sequence[Document]] = _NO_DOCUMENTS) -> bool:
+    """Whether the checked ``tree`` selects ``document``.
+
+    Args:
+        tree: what is asked.
+        document: as ``json.loads`` gives it.
+        documents: the documents of the same chain in the indices that groups of the tree are about, by name.
+    """
+    return _selects(resolved(tree, documents), document)
+
+
+def resolved(tree: Tree, documents: Mapping[str, Sequence[Document]]) -> Tree:
+    """The tree with the keys that these documents give in the place of each linked group.
+
+    Raises:
+        KeyError: a group is about an index that ``documents`` does not have.
+    """
+
+    def keys(link: Linked) -> tuple[Scalar, ...]:
+        chosen = (document for document in documents[link.index] if _selects(link.part, document))
+        found = (value for document in chosen for value in _held(checked(link.key), document))
+        return tuple(dict.fromkeys(found))
+
+    return with_keys(tree, keys) if any(True for _ in linked(tree)) else tree
+
+
+def _selects(tree: Tree, document: Document) -> bool:
     match tree:
         case And(parts):
-            return all(evaluate(part, document) for part in parts)
+            return all(_selects(part, document) for part in parts)
         case Or(parts):
-            return any(evaluate(part, document) for part in parts)
+            return any(_selects(part, document) for part in parts)
         case Not(part):
-            return not evaluate(part, document)
+            return not _selects(part, document)
         case Nested(part=part, levels=levels):
             children: list[Mapping[str, Any]] = [document]
             for level in levels:
                 found = (value for child in children for value in values_at(child, level.parts))
                 children = [cast("Mapping[str, Any]", value) for value in found if isinstance(value, dict)]
-            return any(evaluate(part, child) for child in children)
+            return any(_selects(part, child) for child in children)
+        case Linked():
+            raise TypeError("linked groups inside nested documents have no meaning")
         case _:
             return _leaf(tree, document)
 
@@ -83,8 +118,14 @@ def _flat(value: object) -> Iterator[object]:
         yield value
 
 
-def _leaf(leaf: Leaf, document: Mapping[str, Any]) -> bool:
+def _leaf(leaf: Leaf, document: Document) -> bool:
     field = checked(leaf.field)
+    matches = _matcher(leaf, field.storage if field.type == "number" else "")
+    return any(matches(value) for value in _held(field, document))
+
+
+def _held(field: Field, document: Document) -> Iterator[Any]:
+    """What the field holds of the document's values: those of them it can hold."""
     values = values_at(document, field.parts)
     if field.type == "number":
         held = (stored(value, field.storage) for value in values)
@@ -94,8 +135,7 @@ def _leaf(leaf: Leaf, document: Mapping[str, Any]) -> bool:
         held = map(_boolean, values)
     else:
         held = map(_string, values)
-    matches = _matcher(leaf, field.storage if field.type == "number" else "")
-    return any(matches(value) for value in held if value is not None)
+    return (value for value in held if value is not None)
 
 
 def _boolean(value: object) -> bool | None:

@@ -46,6 +46,7 @@ class Field:
         exact: Elasticsearch: the keyword field that answers equality and substrings; None if there is none.
         exact_refusal: why there is none, with what would help.
         ignore_above: characters beyond which ``exact`` does not index a value.
+        readable: Elasticsearch: its values can be read back by column (``doc_values``), as a key's must be.
         malformed: Elasticsearch drops values of the wrong type instead of refusing the document.
         date_format: Elasticsearch: the mapping's ``format``.
         column_type: DuckDB: the type of one value; empty for a field of a mapping.
@@ -66,6 +67,7 @@ class Field:
     exact: str | None = None
     exact_refusal: str = ""
     ignore_above: int | None = None
+    readable: bool = True
     malformed: bool = False
     date_format: str = ""
     column_type: str = ""

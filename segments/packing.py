@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from segments.folding import alike
 from segments.rules import MAX_WORD
-from segments.tree import And, Nested, Not, Or, Text, Tree
+from segments.tree import And, Linked, Nested, Not, Or, Text, Tree
 
 MAX_CLAUSES = 1000
 
@@ -43,6 +43,8 @@ def clauses(tree: Tree) -> int:
             return sum(clauses(part) for part in parts)
         case Not(part) | Nested(part=part):
             return clauses(part)
+        case Linked(part=part):
+            return 1 + clauses(part)
         case Text(needles=needles):
             return len(packs(needles))
         case _:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from segments.errors import Fault, SegmentError
 from segments.operators import OPERATORS, TYPE_WORDS, Build, is_relative_operator
-from segments.rules import Group, Rule, Segment
+from segments.rules import DEFAULT_KEY, Group, Rule, Segment
 from segments.times import Clock, bounds, day_around, read_date, read_factor, shifted, unit
 from segments.tree import (
     And,
@@ -24,6 +24,7 @@ from segments.tree import (
     Comparison,
     Exists,
     Leaf,
+    Linked,
     Nested,
     Not,
     OneOf,
@@ -96,7 +97,12 @@ class _Parsing:
                 same.setdefault(path, []).append(leaf)
         for path, leaves in same.items():
             parts.append(Nested(path, leaves[0] if len(leaves) == 1 else And(tuple(leaves))))
-        return _joined(parts, join=group.join, negate=group.negate)
+        tree = _joined(parts, join=group.join)
+        if isinstance(group, Group) and group.index is not None:
+            tree = _linked(group, tree, pointer)
+        if not group.negate:
+            return tree
+        return tree.part if isinstance(tree, Not) else Not(tree)
 
     def _rule(self, rule: Rule, pointer: str) -> tuple[Leaf, bool]:
         operator = OPERATORS[rule.operator]
@@ -110,12 +116,17 @@ class _Parsing:
         return leaf, operator.negates is not None
 
 
-def _joined(parts: list[Tree], *, join: str, negate: bool) -> Tree:
-    whole = And(tuple(parts)) if join == "all" else Or(tuple(parts))
-    tree = parts[0] if len(parts) == 1 else whole
-    if not negate:
-        return tree
-    return tree.part if isinstance(tree, Not) else Not(tree)
+def _joined(parts: list[Tree], *, join: str) -> Tree:
+    if len(parts) == 1:
+        return parts[0]
+    return And(tuple(parts)) if join == "all" else Or(tuple(parts))
+
+
+def _linked(group: Group, part: Tree, pointer: str) -> Linked:
+    # The place of a key that is not written is the index it belongs to.
+    at = f"{pointer}/key" if group.key is not None else f"{pointer}/index"
+    link = Asked(f"{pointer}/link", group.link or "", "", None, "link")
+    return Linked(group.index or "", link, Asked(at, group.key or DEFAULT_KEY, "", None, "key"), part)
 
 
 def _period(leaf: Leaf) -> tuple[int | None, int | None]:

@@ -18,7 +18,8 @@ from segments.operators import OPERAND_MEMBERS, OPERATORS, TYPE_WORDS, Operator,
 from segments.rules import MAX_DEPTH, MAX_FAULTS, MAX_RULES, Group, Rule, Segment
 
 _RULE_MEMBERS = ("field_name", "field_type", "operator", *OPERAND_MEMBERS, "nested", "nesting_path")
-_GROUP_MEMBERS = ("join", "rules", "negate")
+_LINK_MEMBERS = {"index": "the name of an export index", "link": "a field here", "key": "a field of the other index"}
+_GROUP_MEMBERS = ("join", "rules", "negate", *_LINK_MEMBERS)
 _SEGMENT_MEMBERS = ("entity", "index", "join", "chain_id", "rules", "negate")
 _RIGHT_TYPES = f"one of {listed(list(TYPE_WORDS))}"
 _RULE_SET = frozenset(_RULE_MEMBERS)
@@ -102,7 +103,7 @@ class _Reading:
         if self._rules > MAX_RULES:
             return None  # said once already
         members = self._object(raw, pointer, "a rule or a group")
-        if members is None or not ("rules" in members or "join" in members):
+        if members is None or not ("rules" in members or "join" in members or "link" in members):
             self._rules += 1
             if self._rules > MAX_RULES:
                 self._fault(pointer, "too_many", f"a segment has at most {MAX_RULES} rules")
@@ -113,8 +114,25 @@ class _Reading:
             self._fault(pointer, "too_deep", deep)
             return None
         self._known(members, _GROUP_MEMBERS, pointer)
+        sound = self._link(members, pointer)
         join, rules, negate = self._joined(members, pointer, depth + 1)
-        return Group.model_construct(join=join, rules=rules, negate=negate)
+        if not sound:
+            return None  # nobody knows which index its rules are about
+        index, link, key = (members.get(member) for member in _LINK_MEMBERS)
+        return Group.model_construct(join=join, rules=rules, negate=negate, index=index, link=link, key=key)
+
+    def _link(self, members: Mapping[str, Any], pointer: str) -> bool:
+        """Whether a group about another index says so wholly; one that is about none does."""
+        given = {member: members[member] for member in _LINK_MEMBERS if member in members}
+        before = len(self.faults)
+        for member, value in given.items():
+            if not is_text(value) or not value:
+                right = f"must be {_LINK_MEMBERS[member]}, not {shown(value)}"
+                self._fault(f"{pointer}/{member}", "wrong_type", right)
+        for member in ("index", "link"):
+            if given and member not in given:
+                self._missing(f"{pointer}/{member}", f"a group about another index needs it: {_LINK_MEMBERS[member]}")
+        return len(self.faults) == before
 
     def _rule(self, members: Mapping[str, Any], pointer: str) -> Rule | None:
         before = len(self.faults)

@@ -18,6 +18,7 @@ MAX_RULES = 200
 MAX_LIST = 10_000
 MAX_WORDS = 100
 MAX_WORD = 128
+DEFAULT_KEY = "id"  # of the documents a linked group speaks of
 MAX_FAULTS = 1000  # a body of nothing but faults is not answered with a book
 
 Join = Literal["all", "any"]
@@ -55,11 +56,18 @@ class Rule(_Strict):
 
 
 class Group(_Strict):
-    """Rules and groups joined; ``negate`` turns the whole group into its complement."""
+    """Rules and groups joined; ``negate`` turns the whole group into its complement.
+
+    With ``index`` and ``link`` its rules speak of the documents of another index: the group holds where ``link`` equals
+    the ``key`` of one of them, of the same chain, that matches.
+    """
 
     join: Join
     rules: tuple[Rule | Group, ...] = Field(strict=False, min_length=1)
     negate: bool = False
+    index: str | None = Field(default=None, min_length=1, description="Another export index the rules are about.")
+    link: str | None = Field(default=None, min_length=1, description="Field here that holds the key of its documents.")
+    key: str | None = Field(default=None, min_length=1, description="Field there that is the key; else `id`.")
 
 
 class Segment(_Strict):

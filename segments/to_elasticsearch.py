@@ -8,6 +8,7 @@ Called by the Elasticsearch source and by previews.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ from segments.tree import (
     Compare,
     Exists,
     Leaf,
+    Linked,
     Nested,
     Not,
     OneOf,
@@ -38,6 +40,7 @@ Query: TypeAlias = dict[str, Any]
 
 DATE_FORMAT = "strict_date_optional_time"
 _LONGEST_TERM = 32_766  # bytes of UTF-8
+_MOST_TERMS = 65_536  # index.max_terms_count
 _NOTHING: Query = {"match_none": {}}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPECIAL = frozenset(".?+*|{}[]()\"\\#@&<>~^$-/=!,:'%;`_")
@@ -45,10 +48,17 @@ _SPECIAL = frozenset(".?+*|{}[]()\"\\#@&<>~^$-/=!,:'%;`_")
 _NANOS_FIRST, _NANOS_AFTER_LAST = 0, 2**63 // 1_000_000 + 1
 
 
-def to_elasticsearch(tree: Tree) -> Query:
-    """The ``query`` member of a search for the documents the tree selects."""
+def to_elasticsearch(tree: Tree, linked: Callable[[Linked], Query] | None = None) -> Query:
+    """The ``query`` member of a search for the documents the tree selects.
+
+    One query asks one index: the keys of linked groups are to be put in their place first (``with_keys``), or
+    ``linked`` says what stands for such a group.
+
+    Raises:
+        TypeError: the tree is unchecked, or has a linked group that nothing stands for.
+    """
     parts = tree.parts if isinstance(tree, And) else (tree,)
-    return {"bool": {"filter": [_query(part) for part in parts] or [{"match_all": {}}]}}
+    return {"bool": {"filter": [_query(part, linked) for part in parts] or [{"match_all": {}}]}}
 
 
 def doubts(tree: Tree) -> Query | None:
@@ -61,17 +71,23 @@ def doubts(tree: Tree) -> Query | None:
     return {"bool": {"filter": [{"terms": {"_ignored": list(names)}}]}} if names else None
 
 
-def _query(tree: Tree) -> Query:
+def _query(tree: Tree, linked: Callable[[Linked], Query] | None) -> Query:
     match tree:
         case And(parts):
-            return {"bool": {"filter": [_query(part) for part in parts]}} if parts else {"match_all": {}}
+            return {"bool": {"filter": [_query(part, linked) for part in parts]}} if parts else {"match_all": {}}
         case Or(parts):
-            return _any([_query(part) for part in parts])
+            return _any([_query(part, linked) for part in parts])
         case Not(part):
-            return {"bool": {"must_not": [_query(part)]}}
+            return {"bool": {"must_not": [_query(part, linked)]}}
         case Nested(path, part):
             # Score mode none: nothing here is ranked. An index behind an alias may lack the path.
-            return {"nested": {"path": path, "query": _query(part), "score_mode": "none", "ignore_unmapped": True}}
+            return {
+                "nested": {"path": path, "query": _query(part, linked), "score_mode": "none", "ignore_unmapped": True}
+            }
+        case Linked(index=index):
+            if linked is None:
+                raise TypeError(f"one query asks one index: put the keys of {index} in the group's place first")
+            return linked(tree)
         case _:
             return _leaf(tree, checked(tree.field))
 
@@ -103,7 +119,13 @@ def _equal(field: Field, values: tuple[Scalar, ...]) -> Query:
     lawful = [value for value in dict.fromkeys(values) if not isinstance(value, str) or _fits(value)]
     if len(lawful) == 1:
         return {"term": {_exact(field): {"value": lawful[0]}}}
-    return {"terms": {_exact(field): lawful}} if lawful else _NOTHING
+    return _terms(_exact(field), lawful)
+
+
+def _terms(name: str, values: list[Any]) -> Query:
+    """Some value is one of these, in as few clauses as the server takes."""
+    batches = [values[first : first + _MOST_TERMS] for first in range(0, len(values), _MOST_TERMS)]
+    return _any([{"terms": {name: batch}} for batch in batches])
 
 
 def _fits(value: str) -> bool:
@@ -151,7 +173,7 @@ def _numbers(field: Field, found: list[Interval]) -> Query:
     if len(points) == 1:
         queries.insert(0, {"term": {name: {"value": _json(points[0])}}})
     elif points:
-        queries.insert(0, {"terms": {name: [_json(point) for point in dict.fromkeys(points)]}})
+        queries.insert(0, _terms(name, [_json(point) for point in dict.fromkeys(points)]))
     return _any(queries)
 
 

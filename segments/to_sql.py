@@ -20,6 +20,7 @@ from segments.tree import (
     Compare,
     Exists,
     Leaf,
+    Linked,
     Nested,
     Not,
     OneOf,
@@ -35,6 +36,7 @@ _SOME = 50  # from here on a list of values is one parameter, looked up by hash
 _TEXT = frozenset({"UUID", "ENUM"})
 _NANO = 1_000_000  # nanoseconds of a millisecond
 _NANOSECONDS = (-(2**63) // _NANO, 2**63 // _NANO + 1)  # milliseconds a TIMESTAMP_NS lies between
+_HUGE = "170141183460469231731687303715884105728::DOUBLE"  # 2^127
 _ISO = (
     "([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]{1,9}))?"
     "(?:Z|([+-])([0-9]{2}):?([0-9]{2})?)?)?"
@@ -42,7 +44,11 @@ _ISO = (
 
 
 def to_sql(tree: Tree) -> tuple[str, list[Any]]:
-    """The expression and its parameters, in the order of its question marks."""
+    """The expression and its parameters, in the order of its question marks.
+
+    A linked group reads the relation that has the name of its index; the filter of the chain, there as here, is the
+    caller's to put into the tree.
+    """
     compiler = _Compiler()
     return compiler.tree(tree, ""), compiler.parameters
 
@@ -71,8 +77,45 @@ class _Compiler:
                 for level in levels:
                     children = self._children(children, level.keys, level.lists)
                 return self._some(children, lambda variable: self.tree(part, variable))
+            case Linked():
+                return self._linked(tree)
             case _:
                 return self._leaf(tree, checked(tree.field), child)
+
+    def _linked(self, linked: Linked) -> str:
+        """A semi-join: a column that may hold the key is looked up by hash, a list of them value by value."""
+        link, key = checked(linked.link), checked(linked.key)
+        exact = _common(link, key)
+        values = self._values(link)
+        if values is None:
+            where = exact(_path("", link.keys), link)
+            return f"({where} IS NOT NULL AND {where} IN {self._keys(linked, exact)})"
+        value = self._variable()
+        within = f"FROM (SELECT unnest({values}) AS {value}) WHERE {exact(value, link)} IN {self._keys(linked, exact)}"
+        return f"EXISTS (SELECT 1 {within})"
+
+    def _keys(self, linked: Linked, exact: Callable[[str, Field], str]) -> str:
+        """The subquery of all keys, none of them NULL."""
+        key, values = checked(linked.key), self._values(checked(linked.key))
+        where = _path("", key.keys) if values is None else f"unnest({values})"
+        held, name = self._variable(), self._variable()
+        chosen = f"(SELECT {where} AS {held} FROM {quoted(linked.index)} WHERE {self.tree(linked.part, '')})"  # noqa: S608
+        # Documents have no word for NaN and infinities: no key is one.
+        finite = f" WHERE isfinite({held})" if key.storage == "double" else ""
+        return (
+            f"(SELECT {name} FROM (SELECT {exact(held, key)} AS {name} FROM {chosen}{finite}) WHERE {name} IS NOT NULL)"  # noqa: S608
+        )
+
+    def _values(self, field: Field) -> str | None:
+        """The list of all values of a field, inside nested documents too; None where it is a single column."""
+        if not field.levels:
+            return _flattened(_path("", field.keys), field.lists) if field.lists else None
+        children = ""
+        for level in field.levels:
+            children = self._children(children, level.keys, level.lists)
+        variable = self._variable()
+        values = f"list_transform({children}, lambda {variable}: {_path(variable, field.keys)})"
+        return _flattened(values, field.lists + 1)
 
     def _children(self, outer: str, keys: tuple[str, ...], lists: int) -> str:
         """The list of all child documents one level down."""
@@ -215,6 +258,22 @@ def _spelt(value: str) -> str:
     minutes = f"(60 * CAST('0' || {group(5)} AS BIGINT) + CAST('0' || {group(6)} AS BIGINT))"
     sign = f"(CASE WHEN {group(4)} = '-' THEN 60000000 ELSE -60000000 END)"
     return f"(CASE WHEN regexp_full_match({value}, '{_ISO}') THEN {base} + {fraction} + {sign} * {minutes} END)"
+
+
+def _common(link: Field, key: Field) -> Callable[[str, Field], str]:
+    """What makes values of the two fields comparable, exactly: of a whole number and a double, a whole number."""
+    doubles = {link.storage, key.storage} & {"double"}
+    mixed = bool(doubles) and link.storage != key.storage
+
+    def exact(value: str, field: Field) -> str:
+        if not mixed:
+            return _text(field, value)
+        if field.storage != "double":
+            return f"CAST({value} AS HUGEINT)"
+        whole = f"isfinite({value}) AND trunc({value}) = {value} AND abs({value}) < {_HUGE}"
+        return f"CASE WHEN {whole} THEN CAST({value} AS HUGEINT) END"
+
+    return exact
 
 
 def _path(child: str, keys: tuple[str, ...]) -> str:

@@ -113,8 +113,21 @@ class Nested:
     levels: tuple[Level, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Some value of ``link`` equals some value of ``key`` in a document of another index that matches ``part``.
+
+    Equality is that of a rule with ``is``; ``key`` and the fields of ``part`` are those of the other index.
+    """
+
+    index: str
+    link: Fieldish
+    key: Fieldish
+    part: Tree
+
+
 Leaf: TypeAlias = Compare | OneOf | Range | Period | Exists | Text
-Tree: TypeAlias = And | Or | Not | Nested | Leaf
+Tree: TypeAlias = And | Or | Not | Nested | Linked | Leaf
 
 EVERYTHING = And(())
 

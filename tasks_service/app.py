@@ -16,6 +16,7 @@ from tasks_service.config import Settings
 from tasks_service.database.engine import Database
 from tasks_service.executors import Executor
 from tasks_service.sources import Source
+from tasks_service.sources.links import Links
 from tasks_service.storage import Storage
 
 if TYPE_CHECKING:
@@ -94,13 +95,14 @@ def _create_key(path: Path) -> None:
 
 
 def _source(settings: Settings) -> Source:
+    links = Links(settings.indices, settings.limits.linked_documents)
     if settings.source.kind == "elasticsearch":
         from tasks_service.sources.elasticsearch import ElasticsearchSource
 
-        return ElasticsearchSource(settings.elasticsearch, catalog_seconds=settings.source.catalog_seconds)
+        return ElasticsearchSource(settings.elasticsearch, settings.source.catalog_seconds, links=links)
     from tasks_service.sources.files import FilesSource
 
-    return FilesSource(settings.files, catalog_seconds=settings.source.catalog_seconds)
+    return FilesSource(settings.files, settings.source.catalog_seconds, links=links)
 
 
 def _storage(settings: Settings, secret_key: bytes) -> Storage:

@@ -90,7 +90,7 @@ class GoneError(ServiceError):
 
 
 class PreconditionFailedError(ServiceError):
-    """The task was changed since; read it again and repeat with its new ETag."""
+    """It was changed since; read it again and repeat with its new ETag."""
 
     code = "precondition_failed"
     http_status = 412
@@ -126,6 +126,13 @@ class SourceError(ServiceError):
 
     code = "source_refused"
     http_status = 502
+
+
+class LinkLimitError(ServiceError):
+    """A group about another index selects more documents than it may; narrow its rules."""
+
+    code = "link_limit"
+    http_status = 422
 
 
 class SourceUnavailableError(TransientError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -69,6 +69,12 @@ class Exported:
     query: dict[str, Any]
 
 
+class SegmentRefusedError(InvalidRequestError):
+    """The index no longer answers this segment."""
+
+    code = "segment_refused"
+
+
 Report = Callable[[Progress], None]
 """Called at least once a second; raises StopAttempt when the attempt must end."""
 
@@ -80,7 +86,7 @@ def run_export(order: ExportOrder, source: Source, storage: Storage, report: Rep
     """
     report(Progress())
     catalog = source.catalog(order.index)
-    tree = compile_rows(order, catalog)
+    tree = compile_rows(order, catalog, source.catalogs())
     with source.open(order.index, tree, chain=order.chain, limit=order.target.get("limit")) as snapshot:
         report(Progress(total=snapshot.total))
         if snapshot.total == 0 and not _wants_empty_file(order):
@@ -94,14 +100,14 @@ def run_export(order: ExportOrder, source: Source, storage: Storage, report: Rep
     return Exported(artifact=_describe(order, snapshot, encoder, written, stored), stored=stored, query=snapshot.query)
 
 
-def compile_rows(order: ExportOrder, catalog: Catalog) -> Tree:
-    """Compile the order's segment against the catalogue as it is now, at the run's own moment."""
+def compile_rows(order: ExportOrder, catalog: Catalog, others: Mapping[str, Catalog]) -> Tree:
+    """Compile the order's segment against the catalogues as they are now, at the run's own moment."""
     if order.segment is None:
         return EVERYTHING
     try:
-        return compile_segment(order.segment, catalog, now=order.now, zone=ZoneInfo(order.zone))
+        return compile_segment(order.segment, catalog, others, now=order.now, zone=ZoneInfo(order.zone))
     except SegmentError as error:
-        raise InvalidRequestError(
+        raise SegmentRefusedError(
             "The index no longer answers this segment: " + "; ".join(f"{f.pointer} {f.detail}" for f in error.faults),
             faults=[Fault(f"/trigger/segment{f.pointer}", f.code, f.detail) for f in error.faults],
         ) from error

@@ -46,6 +46,9 @@ class Script:
     def catalog(self, index: IndexSettings) -> Catalog:
         return self.catalog_
 
+    def catalogs(self) -> dict[str, Catalog]:
+        return {}
+
     @contextlib.contextmanager
     def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Iterator[ScriptSnapshot]:
         self.opened += 1

@@ -139,6 +139,9 @@ class Pages:
     def catalog(self, _index: IndexSettings) -> Catalog:
         return Catalog(())
 
+    def catalogs(self) -> dict[str, Catalog]:
+        return {}
+
     @contextmanager
     def open(self, _index: IndexSettings, _tree: Tree, *, chain: int, limit: int | None) -> Iterator[Snapshot]:
         assert (chain, limit) == (1764, None)

@@ -36,7 +36,7 @@ def _nested(depth: int) -> dict[str, Any]:
         (segment(group("all")), [("/rules/0/rules", "empty")]),
         (segment(IS, "x"), [("/rules/1", "wrong_type")]),
         (segment(IS, {"join": "all"}), [("/rules/1/rules", "missing")]),
-        (segment(group("all", IS, index="users")), [("/rules/0/index", "unknown_member")]),
+        (segment(group("all", IS, index="users")), [("/rules/0/link", "missing")]),
         (segment(_nested(4)), []),
         (segment(_nested(5)), [("/rules/0/rules/0/rules/0/rules/0/rules/0", "too_deep")]),
         (segment(*[IS] * 200), []),
