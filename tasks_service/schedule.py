@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from tasks_service.config import SchedulerSettings
 from tasks_service.cron import Cron, CronError, parse_cron
-from tasks_service.trigger import check_trigger, defaults, write_instant
+from tasks_service.trigger import check_trigger, defaults, read_segment_id, write_instant
 
 __all__ = [
     "Cron",
@@ -36,6 +36,7 @@ __all__ = [
     "occurrences",
     "parse_cron",
     "plan",
+    "read_segment_id",
     "resume",
     "write_instant",
 ]

@@ -18,6 +18,18 @@ PAGE = 100
 
 # Checked by api/definitions.py, with every fault at once; here they are documented. api/openapi.py resolves `x-model`.
 SegmentDocument = Annotated[dict[str, Any], WithJsonSchema({"x-model": "Segment"})]
+# An integer, or its digits as a text.
+SegmentId = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+                {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"},
+            ]
+        }
+    ),
+]
 _COLUMN = {
     "type": "object",
     "properties": {"field": {"type": "string"}, "header": {"type": ["string", "null"]}},
@@ -94,7 +106,9 @@ class Trigger(Request):
         None, description="With `cron`: what becomes of an occurrence that is due while a run is going."
     )
     segment: SegmentDocument | None = Field(None, description="Rules that choose rows; every row where absent.")
-    segment_id: int | str | None = Field(None, description="A saved segment. Not offered yet: use `segment`.")
+    segment_id: SegmentId | None = Field(
+        None, description="A saved segment of the task's chain and index; each run uses its newest version."
+    )
 
 
 class TaskCreate(Request):
@@ -129,14 +143,6 @@ class Note(Request):
     """Why somebody paused or resumed a task."""
 
     note: str | None = Field(None, max_length=1000, description="Shown with the task and in its log.")
-
-
-class Preview(Request):
-    """A segment with the zone and the moment its relative rules are measured from."""
-
-    segment: SegmentDocument = Field(description="The segment.")
-    timezone: str = Field("UTC", description="IANA time zone.")
-    now: DateTime | None = Field(None, description="The moment relative rules are measured from; now where absent.")
 
 
 class Nothing(Request):
@@ -273,6 +279,13 @@ class Progress(Answer):
     updated_at: DateTime | None
 
 
+class SegmentUsed(Answer):
+    """The saved segment a run uses, and which of its versions: the newest when the run was made."""
+
+    id: int
+    version: int
+
+
 class Run(Answer):
     """One carrying-out of a task."""
 
@@ -288,6 +301,7 @@ class Run(Answer):
     started_date: DateTime | None
     finished_date: DateTime | None
     cancel_requested: bool
+    segment: SegmentUsed | None = Field(description="Null where the task has its own segment, or none.")
     attempts: list[AttemptShown]
     events: list[LogEntry]
     progress: Progress
@@ -346,14 +360,6 @@ class ExportIndexPage(Answer):
     results: list[ExportIndex]
     next: None
     previous: None
-
-
-class PreviewAnswer(Answer):
-    """What a segment selects."""
-
-    count: int
-    sample: list[dict[str, Any]]
-    query: dict[str, Any]
 
 
 class Check(Answer):

@@ -1,9 +1,9 @@
 """A task's trigger as a document: checked whole, every fault at once, and brought into its one stored form.
 
 Stored are {"once": "2026-05-26T12:00:00Z", "timezone": ...} or {"cron", "timezone", "start_at", "end_at",
-"jitter", "misfire", "overlap"}, instants in UTC, and the segment untouched beside it. What a trigger's
-segment means is segments/; what its occurrences are is schedule.py, through which everybody calls this
-module. Pure.
+"jitter", "misfire", "overlap"}, instants in UTC, and beside it the segment untouched or the id of a saved one as
+an integer. What a trigger's segment means is segments/, which saved segments there are is database/; what its
+occurrences are is schedule.py, through which everybody calls this module. Pure.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _OF_CRON = ("start_at", "end_at", "jitter", "misfire", "overlap")
 _MEMBERS = ("once", "cron", "timezone", *_OF_CRON, "segment", "segment_id")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
+_DIGITS = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_LAST_ID = 2**63 - 1
 
 
 def check_trigger(trigger: object, *, now: datetime) -> tuple[dict[str, Any], list[Fault]]:
@@ -52,6 +54,8 @@ def check_trigger(trigger: object, *, now: datetime) -> tuple[dict[str, Any], li
     stored["timezone"] = "UTC" if zone is None else zone.key
     if "segment" in given:
         stored["segment"] = given["segment"]
+    if "segment_id" in given:
+        stored["segment_id"] = _segment_id(given["segment_id"], faults)
     return stored, faults
 
 
@@ -92,10 +96,23 @@ def _clashes(given: Mapping[str, Any]) -> list[Fault]:
         ]
     if "segment" in given and "segment_id" in given:
         faults.append(_fault("", "clash", "has both `segment` and `segment_id`; give at most one of them"))
-    elif "segment_id" in given:
-        detail = "is not offered yet; put the segment itself into `segment`"
-        faults.append(_fault("segment_id", "not_supported", detail))
     return faults
+
+
+def read_segment_id(value: object) -> int | None:
+    """Return the id of a saved segment as callers write it, an integer or its digits; None for what is none."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LAST_ID:
+        return None
+    return value
+
+
+def _segment_id(value: object, faults: list[Fault]) -> int | None:
+    found = read_segment_id(value)
+    if found is None:
+        faults.append(_fault("segment_id", "wrong_type", "must be the id of a saved segment, e.g. 42"))
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -34,12 +34,13 @@ def register(
     from tasks_service.api import open_routes, problems, routes
     from tasks_service.api.calls import Context
     from tasks_service.api.indices import ROUTES as INDEX_ROUTES
+    from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
     from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
     from tasks_service.api.task_routes import TASK_ROUTES
 
     seats = threading.Semaphore(services.settings.web.threads // _WAITING_SHARE)
     context = Context(services, seats, pause or _pause, loops or _no_loops)
-    declared = (*TASK_ROUTES, *INDEX_ROUTES, *SEGMENT_ROUTES)
+    declared = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES)
     routes.prepare(app)
     problems.install(app)
     for route in declared:

@@ -31,6 +31,7 @@ _CODES = {
     "too_long": "too_long",
     "string_too_long": "too_long",
     "string_too_short": "too_short",
+    "string_pattern_mismatch": "not_allowed",
     "greater_than_equal": "out_of_range",
     "less_than_equal": "out_of_range",
 }
@@ -237,6 +238,8 @@ def _bounds(kind: str, context: Mapping[str, Any]) -> str:
             return f"Give {context['le']} or less."
         case "string_too_long":
             return f"Give at most {context['max_length']} characters."
+        case "string_pattern_mismatch":
+            return "Write it otherwise."
         case _:
             return ""
 

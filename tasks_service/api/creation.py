@@ -20,6 +20,7 @@ from tasks_service.api import shapes
 from tasks_service.api.calls import Call, Reply
 from tasks_service.api.definitions import Definition, Findings, define
 from tasks_service.api.problems import InvalidParametersError
+from tasks_service.api.saved_segments_use import hold
 from tasks_service.api.tags import etag, idempotency_key
 from tasks_service.app import Services
 from tasks_service.database import due, runs, tasks
@@ -117,6 +118,7 @@ def _check_room(services: Services, session: Session, chain: int) -> None:
 def _store(call: Call, session: Session, definition: Definition, keyed: _Keyed | None) -> Reply:
     now = call.services.database.now(session)
     document = call.body.document
+    hold(session, definition.trigger, chain=document["chain"])
     task = tasks.create_task(
         session,
         now=now,

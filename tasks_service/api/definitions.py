@@ -2,8 +2,9 @@
 
 The one place where the findings of all who know something meet: the models (shape), schedule.py (when), `segments`
 (which rows), formats/ (which columns and options), the configuration (which indices). What is stored is what this
-module returns: normalised, so that whoever reads a task need not ask again. Called by the routes that create, edit and
-preview; it does no I/O but to ask the source for its catalogue, which is cached.
+module returns: normalised, so that whoever reads a task need not ask again. Called by the routes that create, edit,
+save and preview; it does no I/O but to ask the source for its catalogue, which is cached, and the database for a saved
+segment.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from zoneinfo import ZoneInfo
 from segments import Catalog, SegmentError, Tree, compile_segment, is_relative, parse, read_segment
 from tasks_service import schedule
 from tasks_service.api.bodies import nearest, shown
+from tasks_service.api.saved_segments_use import Saved, find_saved, unfit
 from tasks_service.app import Services
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
@@ -79,7 +81,7 @@ def define(
     if _object(document, "trigger") is not None:
         trigger, faults = schedule.check_trigger(document["trigger"], now=now)
         findings.add(faults)
-        trigger = _with_segment(trigger, target, catalog, findings, chain=chain, now=now)
+        trigger = _with_segment(services, trigger, target, catalog, findings, chain=chain, now=now)
     findings.raise_if_any()
     if target is None or index is None or not trigger:
         raise InvalidRequestError("`target` and `trigger` are required.")
@@ -99,7 +101,7 @@ def redefine(
     members = dict(target)
     index, catalog = _index_of(services, members, findings)
     _check_target(members, catalog, findings)
-    _with_segment(trigger, members, catalog, findings, chain=chain, now=now)
+    _with_segment(services, trigger, members, catalog, findings, chain=chain, now=now)
     findings.raise_if_any()
     if index is None:
         raise InvalidRequestError("`target` names no export index.")
@@ -107,6 +109,7 @@ def redefine(
 
 
 def _with_segment(
+    services: Services,
     trigger: dict[str, Any],
     target: dict[str, Any] | None,
     catalog: Catalog | None,
@@ -116,6 +119,9 @@ def _with_segment(
     now: datetime,
 ) -> dict[str, Any]:
     """Judge a trigger's segment, and fill in the defaults that depend on it."""
+    if trigger.get("segment_id") is not None:
+        relative = _judge_saved(services, trigger, target, catalog, findings, chain=chain, now=now)
+        return schedule.defaults(trigger, relative=relative)
     segment: Any = trigger.get("segment")
     if not isinstance(segment, dict) or not findings.sound("/trigger/segment"):
         return schedule.defaults(trigger, relative=False)
@@ -125,6 +131,44 @@ def _with_segment(
     check_segment(Question(members, "/trigger/segment", now, zone), catalog, findings)
     relative = findings.sound("/trigger/segment") and is_relative(read_segment(members))
     return schedule.defaults(trigger, relative=relative)
+
+
+def _judge_saved(
+    services: Services,
+    trigger: dict[str, Any],
+    target: dict[str, Any] | None,
+    catalog: Catalog | None,
+    findings: Findings,
+    *,
+    chain: int | None,
+    now: datetime,
+) -> bool:
+    """Judge the saved segment a trigger names, as it is now, and tell whether it has relative operators."""
+    pointer = "/trigger/segment_id"
+    if chain is None or not findings.sound("/chain") or not findings.sound(pointer):
+        return False
+    saved = find_saved(services, trigger["segment_id"], pointer, chain=chain)
+    if isinstance(saved, Fault):
+        findings.add([saved])
+        return False
+    name, index = saved.document["index"], (target or {}).get("export_index")
+    if isinstance(index, str) and name != index:
+        detail = f"The saved segment is about `{name}`; the task's `export_index` is `{shown(index)}`."
+        findings.add([Fault(pointer, "other_index", detail)])
+        return False
+    tree = check_saved(saved, pointer, catalog, findings, now=now, zone=ZoneInfo(trigger["timezone"]))
+    return tree is not None and is_relative(read_segment(saved.document))
+
+
+def check_saved(
+    saved: Saved, pointer: str, catalog: Catalog | None, findings: Findings, *, now: datetime, zone: ZoneInfo
+) -> Tree | None:
+    """Return a compiled saved segment, or None and one fault at the place that names it."""
+    inner = Findings()
+    tree = check_segment(Question(saved.document, "", now, zone), catalog, inner)
+    if inner.faults:
+        findings.add([unfit(saved, pointer, [(one.pointer, one.detail) for one in inner.faults])])
+    return tree
 
 
 def check_segment(question: Question, catalog: Catalog | None, findings: Findings) -> Tree | None:
@@ -164,14 +208,19 @@ def _index_of(
     index = find_index(services, target.get("export_index"), pointer, findings)
     if index is None:
         return None, None
+    return index, catalog_of(services, index, pointer, findings)
+
+
+def catalog_of(services: Services, index: IndexSettings, pointer: str, findings: Findings) -> Catalog | None:
+    """Return an index's catalogue, or None and the fault where the source does not have the index."""
     try:
-        return index, services.source.catalog(index)
+        return services.source.catalog(index)
     except SourceUnavailableError:
         raise
     except SourceError:
         detail = "The source does not offer this index now; choose another of GET /export_indices."
         findings.add([Fault(pointer, "index_not_there", detail)])
-        return index, None
+        return None
 
 
 def _check_target(target: dict[str, Any] | None, catalog: Catalog | None, findings: Findings) -> None:

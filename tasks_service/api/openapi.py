@@ -41,6 +41,8 @@ _ID = {"type": "integer", "minimum": 1, "maximum": schemas.MAX_ID}
 _PATH_PARAMETERS: dict[str, Document] = {
     "task_id": {"description": "The task's id.", "schema": _ID},
     "run_id": {"description": "The run's id.", "schema": _ID},
+    "segment_id": {"description": "The saved segment's id.", "schema": _ID},
+    "version": {"description": "The number of the version.", "schema": _ID},
     "name": {"description": "The index's name.", "schema": {"type": "string"}},
 }
 _REQUEST_ID = Header("X-Request-Id", "The request's id: yours, where you sent one of 1 to 128 letters, digits, . _ -")

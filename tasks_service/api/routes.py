@@ -8,6 +8,7 @@ token, the query, the body and its size and type, in this order.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -27,6 +28,7 @@ READ = "tasks:read"
 WRITE = "tasks:write"
 
 
+_ID_PARAMETERS = re.compile(r"\{(task_id|run_id|segment_id|version)\}")
 _DISCARDED_BYTES = 16 * 1024 * 1024
 _DISCARDED_CHUNK = 64 * 1024
 
@@ -105,8 +107,7 @@ def prepare(app: Flask) -> None:
 
 def add(app: Flask, context: Context, route: Route) -> None:
     """Make the application answer a route."""
-    rule = route.path.replace("{task_id}", "<id:task_id>").replace("{run_id}", "<id:run_id>")
-    rule = rule.replace("{name}", "<name>")
+    rule = _ID_PARAMETERS.sub(r"<id:\1>", route.path).replace("{name}", "<name>")
 
     def view(**path: Any) -> Response:  # noqa: ANN401 -- values of the path's converters
         principal = principal_of(context.services.database, request.headers.get("Authorization"), scope=route.scope)

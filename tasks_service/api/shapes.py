@@ -12,7 +12,7 @@ from typing import Any
 
 from segments import Field, operators_for
 from tasks_service.database.clients import Principal
-from tasks_service.database.models import Attempt, Client, Event, Run, Task
+from tasks_service.database.models import Attempt, Client, Event, Run, SavedSegment, SegmentVersion, Task
 
 Document = dict[str, Any]
 
@@ -48,11 +48,7 @@ def listed_task(task: Task, author: Client | Principal | None, result_run: Run |
         "id": task.id,
         "chain": task.chain,
         "desc": task.desc,
-        "created_by": {
-            "type": "operator" if author is not None and author.chain is None else "client",
-            "id": task.client_id,
-            "name": author.name if author is not None else task.client_id,
-        },
+        "created_by": _author(task.client_id, author),
         "state": state(task),
         "paused": paused,
         "target": task.target,
@@ -116,6 +112,7 @@ def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> 
         "started_date": moment_or_none(run.started_at),
         "finished_date": moment_or_none(run.finished_at),
         "cancel_requested": run.cancel_requested_at is not None,
+        "segment": _segment_used(run.definition["trigger"]),
         "attempts": [_attempt(one) for one in attempts],
         "events": [log_entry(event) for event in events],
         "progress": {
@@ -132,6 +129,46 @@ def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> 
 def field(one: Field) -> Document:
     """Return a field rules may ask, with the operators that get an exact answer from it."""
     return {"name": one.name, "type": one.type, "operators": operators_for(one), "nested": one.nested}
+
+
+def saved_segment(segment: SavedSegment, newest: SegmentVersion, author: Client | Principal | None) -> Document:
+    """Return a saved segment as its newest version has it."""
+    return {
+        "id": segment.id,
+        "chain": segment.chain,
+        "name": newest.name,
+        "version": newest.version,
+        "segment": newest.document,
+        "created_by": _author(segment.client_id, author),
+        "created_date": moment(segment.created_at),
+        "last_modified": moment(newest.created_at),
+    }
+
+
+def segment_version(version: SegmentVersion, author: Client | Principal | None) -> Document:
+    """Return one version of a saved segment."""
+    return {
+        "id": version.segment_id,
+        "version": version.version,
+        "name": version.name,
+        "segment": version.document,
+        "created_by": _author(version.client_id, author),
+        "created_date": moment(version.created_at),
+    }
+
+
+def _author(client_id: str, author: Client | Principal | None) -> Document:
+    return {
+        "type": "operator" if author is not None and author.chain is None else "client",
+        "id": client_id,
+        "name": author.name if author is not None else client_id,
+    }
+
+
+def _segment_used(trigger: Document) -> Document | None:
+    if trigger.get("segment_version") is None:
+        return None
+    return {"id": trigger["segment_id"], "version": trigger["segment_version"]}
 
 
 def _attempt(attempt: Attempt) -> Document:

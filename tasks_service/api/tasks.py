@@ -23,6 +23,7 @@ from tasks_service.api.cursors import Pages
 from tasks_service.api.definitions import Definition, Findings, define, redefine
 from tasks_service.api.moments import read_moment
 from tasks_service.api.problems import InvalidParametersError
+from tasks_service.api.saved_segments_use import hold
 from tasks_service.api.tags import etag, matches_none, matches_version
 from tasks_service.database import leftovers, tasks
 from tasks_service.database import shown as lookups
@@ -199,6 +200,7 @@ def _apply_edit(call: Call, session: Session, edit: _Edit) -> Reply | None:
     if "target" in body:
         changes["target"] = edit.definition.target
     if "trigger" in body:
+        hold(session, edit.definition.trigger, chain=task.chain)
         settle(call.services, session, task, now=now)
         changes["trigger"] = edit.definition.trigger
         changes["next_run_at"] = schedule.first_occurrence(edit.definition.trigger, created_at=now)

@@ -45,10 +45,13 @@ ARROWS: dict[str, set[str]] = {
     "runner": LEAVES | {"app", "database", "executors", "export", "lease", "sweeper", "filenames"},
     "scheduler": LEAVES | {"database", "schedule", "executors"},
     "schemas": LEAVES,
-    "sample": LEAVES,
+    "segment_schemas": LEAVES | {"schemas"},
+    "indices": LEAVES,
+    "sample": LEAVES | {"indices"},
     "supervisor": LEAVES,
     "api": LEAVES
-    | {"app", "database", "schedule", "sources", "formats", "executors", "storage", "schemas", "filenames"},
+    | {"app", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
+    | {"schemas", "segment_schemas"},
     "app": EVERYONE,
     "cli": EVERYONE,
     "__init__": set(),

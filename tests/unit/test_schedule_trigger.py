@@ -162,6 +162,12 @@ def test_the_segment_is_passed_on_and_nulls_are_absent() -> None:
     document = stored(cron="@daily", once=None, end_at=None, segment={"anything": [1]}, segment_id=None)
     assert document["segment"] == {"anything": [1]}
     assert "once" not in document
+    assert "segment_id" not in document
+
+
+@pytest.mark.parametrize("given", [7, "7"])
+def test_the_id_of_a_saved_segment_is_stored_as_a_number(given: object) -> None:
+    assert stored(cron="@daily", segment_id=given)["segment_id"] == 7
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,10 @@ def test_the_segment_is_passed_on_and_nulls_are_absent() -> None:
         ({}, {"/trigger": "missing"}),
         ({"once": "2026-05-26T12:00:00Z", "cron": "@daily"}, {"/trigger": "clash"}),
         ({"cron": "@daily", "segment": {}, "segment_id": 3}, {"/trigger": "clash"}),
-        ({"cron": "@daily", "segment_id": 3}, {"/trigger/segment_id": "not_supported"}),
+        ({"cron": "@daily", "segment_id": "seven"}, {"/trigger/segment_id": "wrong_type"}),
+        ({"cron": "@daily", "segment_id": True}, {"/trigger/segment_id": "wrong_type"}),
+        ({"cron": "@daily", "segment_id": 0}, {"/trigger/segment_id": "wrong_type"}),
+        ({"cron": "@daily", "segment_id": "9" * 19}, {"/trigger/segment_id": "wrong_type"}),
         ({"cron": "@daily", "a/b~c": 3}, {"/trigger/a~1b~0c": "unknown_member"}),
         ({"once": "2026-05-26T12:00:00Z", "jitter": 5}, {"/trigger/jitter": "not_with_once"}),
         ({"cron": 5}, {"/trigger/cron": "wrong_type"}),

@@ -23,6 +23,7 @@ from werkzeug.test import TestResponse
 from tasks_service import api
 from tasks_service.api import openapi
 from tasks_service.api.indices import ROUTES as INDEX_ROUTES
+from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
 from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
 from tasks_service.api.task_routes import TASK_ROUTES
 from tasks_service.app import Services, build
@@ -68,7 +69,7 @@ class Contract:
     """The OpenAPI document, held against every answer a test is given."""
 
     def __init__(self) -> None:
-        routes = (*TASK_ROUTES, *INDEX_ROUTES, *SEGMENT_ROUTES)
+        routes = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES)
         self.document = openapi.document(routes, server="http://exports.test")
         self.validators: dict[str, Draft202012Validator] = {}
 
@@ -97,7 +98,10 @@ class Contract:
 
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:
         for template, methods in self.document["paths"].items():
-            if re.fullmatch(re.sub(r"\{(task_id|run_id)\}", r"[1-9][0-9]*", template).replace("{name}", "[^/]+"), path):
+            if re.fullmatch(
+                re.sub(r"\{(task_id|run_id|segment_id|version)\}", r"[1-9][0-9]*", template).replace("{name}", "[^/]+"),
+                path,
+            ):
                 return methods.get(method.lower())
         return None
 

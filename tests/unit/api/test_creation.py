@@ -108,7 +108,7 @@ BAD: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"trigger": {"cron": "0 2 * * *", "timezone": "Mars/Base"}}, {"/trigger/timezone": "unknown_zone"}),
     ({"trigger": {"once": "2999-01-01T00:00:00Z", "jitter": 1}}, {"/trigger/jitter": "not_with_once"}),
     ({"trigger": {"cron": "0 2 * * *", "repeat": "daily"}}, {"/trigger/repeat": "unknown_member"}),
-    ({"trigger": {"cron": "0 2 * * *", "segment_id": "x"}}, {"/trigger/segment_id": "not_supported"}),
+    ({"trigger": {"cron": "0 2 * * *", "segment_id": "x"}}, {"/trigger/segment_id": "wrong_type"}),
     ({"trigger": {"cron": "0 2 * * *", "segment": []}}, {"/trigger/segment": "wrong_type"}),
     ({"trigger": CRON | {"segment": segment(chain_id=OTHER_CHAIN)}}, {"/trigger/segment/chain_id": "foreign_chain"}),
     ({"trigger": CRON | {"segment": segment(index="users")}}, {"/trigger/segment/index": "other_index"}),

@@ -67,7 +67,11 @@ def test_a_preview_is_measured_from_the_moment_it_names(partner: Api) -> None:
 
 BAD: list[tuple[Any, dict[str, str]]] = [
     ({}, {"/segment": "missing"}),
-    ({"segment": None}, {"/segment": "wrong_type"}),
+    ({"segment": None}, {"/segment": "missing"}),
+    ({"segment": [1]}, {"/segment": "wrong_type"}),
+    ({"segment": segment(), "segment_id": 1}, {"": "clash"}),
+    ({"segment_id": 1}, {"/segment_id": "unknown_segment"}),
+    ({"segment_id": "x"}, {"/segment_id": "wrong_type"}),
     ({"segment": segment(), "timezone": "Mars"}, {"/timezone": "unknown_zone"}),
     ({"segment": segment(), "timezone": 1}, {"/timezone": "wrong_type"}),
     ({"segment": segment(), "now": "yesterday"}, {"/now": "invalid_date"}),
