@@ -17,6 +17,7 @@ from segments.catalog import Catalog, Column, Field, FieldType
 from segments.check import NO_OTHERS, check, check_all, doubtful, equals, operators_for
 from segments.errors import Fault, SegmentError
 from segments.evaluate import evaluate, resolved
+from segments.explain import GroupExplained, RuleExplained, TogetherExplained, explain
 from segments.links import linked, with_keys, with_parts
 from segments.operators import OPERATORS
 from segments.parse import is_relative, parse, parse_all
@@ -35,10 +36,13 @@ __all__ = [
     "Fault",
     "Field",
     "FieldType",
+    "GroupExplained",
     "Linked",
+    "RuleExplained",
     "Scalar",
     "Segment",
     "SegmentError",
+    "TogetherExplained",
     "Tree",
     "all_of",
     "check",
@@ -47,6 +51,7 @@ __all__ = [
     "doubts",
     "equals",
     "evaluate",
+    "explain",
     "is_relative",
     "linked",
     "operators_for",

@@ -13,7 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
-from segments.fields import Field
+from segments.fields import Field, Level
 from segments.folding import fold
 from segments.instants import instant
 from segments.links import linked, with_keys
@@ -84,15 +84,20 @@ def _selects(tree: Tree, document: Document) -> bool:
         case Not(part):
             return not _selects(part, document)
         case Nested(part=part, levels=levels):
-            children: list[Mapping[str, Any]] = [document]
-            for level in levels:
-                found = (value for child in children for value in values_at(child, level.parts))
-                children = [cast("Mapping[str, Any]", value) for value in found if isinstance(value, dict)]
-            return any(_selects(part, child) for child in children)
+            return any(_selects(part, child) for child in children_at(document, levels))
         case Linked():
             raise TypeError("linked groups inside nested documents have no meaning")
         case _:
             return _leaf(tree, document)
+
+
+def children_at(document: Document, levels: Sequence[Level]) -> list[Document]:
+    """The nested documents that the levels lead to; of no levels the document itself."""
+    children = [document]
+    for level in levels:
+        found = (value for child in children for value in values_at(child, level.parts))
+        children = [cast("Document", value) for value in found if isinstance(value, dict)]
+    return children
 
 
 def values_at(document: Mapping[str, Any], parts: tuple[str, ...]) -> Iterator[object]:
