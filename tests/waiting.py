@@ -14,9 +14,7 @@ class NeverError(AssertionError):
     """What was waited for did not come; the message has the last value seen."""
 
 
-def eventually(
-    condition: Callable[[], T], *, timeout: float = 30.0, every: float = 0.05, what: str = ""
-) -> T:
+def eventually(condition: Callable[[], T], *, timeout: float = 30.0, every: float = 0.05, what: str = "") -> T:
     """Call ``condition`` until it returns something true, and return that.
 
     Args:

@@ -34,9 +34,7 @@ def _connect(url: str) -> psycopg.Connection:
     return psycopg.connect(url.replace("postgresql+psycopg", "postgresql"))
 
 
-def test_each_postgresql_database_is_new_and_empty(
-    postgresql_database: Callable[[], str], postgresql_url: str
-) -> None:
+def test_each_postgresql_database_is_new_and_empty(postgresql_database: Callable[[], str], postgresql_url: str) -> None:
     urls = {postgresql_url, postgresql_database(), postgresql_database()}
     assert len(urls) == 3
     for url in urls:
