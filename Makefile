@@ -41,7 +41,8 @@ bench: $(VENV)/dev ## Rows per second and memory, as ratios in one run
 elasticsearch: $(VENV)/dev ## A real Elasticsearch on loopback, to play with
 	@$(RUN) -m tests.servers.elasticsearch
 
-docs: config.example.toml docs/cli.md ## Write what is generated: config.example.toml and docs/cli.md
+docs: config.example.toml docs/cli.md ## Write what is generated: settings, commands, index templates
+	@$(RUN) -m tasks_service.indices.templates
 
 config.example.toml: $(VENV)/runtime tasks_service/config.py tasks_service/config_example.py
 	@$(RUN) -m tasks_service config example > $@

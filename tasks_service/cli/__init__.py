@@ -19,6 +19,7 @@ from tasks_service.cli import (
     database,
     demo,
     doctor,
+    indices,
     processes,
     reference,
     sample,
@@ -40,6 +41,7 @@ app.add_typer(database.group)
 app.add_typer(clients.group)
 app.add_typer(tokens.group)
 app.add_typer(tasks.group)
+app.add_typer(indices.group)
 app.add_typer(sample.group)
 app.add_typer(configuration.group)
 reference.register(app)

@@ -7,11 +7,11 @@ itself never imports it.
 
 from __future__ import annotations
 
+from tasks_service.indices.fields import INDICES
+from tasks_service.indices.mappings import mapping, structure
 from tasks_service.sample.documents import documents, raw_documents, this_hour
-from tasks_service.sample.fields import INDICES
 from tasks_service.sample.files import write_files
 from tasks_service.sample.loading import load_elasticsearch
-from tasks_service.sample.mappings import mapping, structure
 
 __all__ = [
     "INDICES",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from tasks_service.indices.fields import INDICES
+from tasks_service.indices.mappings import structure
 from tasks_service.sample.documents import raw_documents, this_hour
-from tasks_service.sample.fields import INDICES
-from tasks_service.sample.mappings import structure
 
 FILE = "part-00000.parquet"
 BATCH = 5000

@@ -18,9 +18,9 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 from tasks_service.errors import SourceError, SourceUnavailableError
+from tasks_service.indices.mappings import mapping
 from tasks_service.sample.documents import raw_documents, this_hour
 from tasks_service.sample.files import Progress, rows_by_index
-from tasks_service.sample.mappings import mapping
 
 REQUEST_BYTES = 4 * 1024 * 1024
 UNDER_WAY = 2

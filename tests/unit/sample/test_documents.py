@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tasks_service.indices.fields import Field
 from tasks_service.sample import INDICES, documents, raw_documents
-from tasks_service.sample.fields import Field
 
 UNTIL = datetime(2026, 11, 1, tzinfo=UTC)
 

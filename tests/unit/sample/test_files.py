@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from tasks_service.indices.fields import Field
 from tasks_service.sample import INDICES, raw_documents, structure, write_files
-from tasks_service.sample.fields import Field
 
 UNTIL = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = 300

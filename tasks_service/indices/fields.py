@@ -1,8 +1,8 @@
-"""What the six sample indices hold: one description of every field.
+"""What the six indices hold: one description of every field.
 
-The Elasticsearch mappings and the typed columns of the Parquet files are both made from it, so that they cannot
-disagree. Field names follow the public documentation of the retail platform's export indices where it names them.
-No documents here, no I/O.
+The Elasticsearch mappings, the index templates and the typed columns of the sample's Parquet files are all made from
+it, so that they cannot disagree. Field names follow the public documentation of the retail platform's export indices
+where it names them. No documents here, no I/O.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["keyword", "text", "long", "double", "boolean", "date", "object", "nested"]
+
+LONGEST_KEYWORD = 8191
+"""Characters of a string that Elasticsearch can always keep as one term: 32,766 bytes, at most four a character."""
 
 COLUMN_TYPES = {
     "keyword": "VARCHAR",
@@ -38,12 +41,17 @@ class Field:
     fields: Mapping[str, Field] | None = None
 
     def mapping(self) -> dict[str, Any]:
-        """The field in an Elasticsearch mapping; nothing is left out of the index, so every operator is exact."""
+        """The field in an Elasticsearch mapping under which every operator is exact.
+
+        Codes and names are keywords without a limit: a value of more than 32,766 bytes is no code, and Elasticsearch
+        refuses its document. Prose may be that long: it is taken, and values over the limit are counted by the service.
+        """
         if self.fields is not None:
             properties = {name: field.mapping() for name, field in self.fields.items()}
             return {"type": self.kind, "properties": properties}
         if self.kind == "text":
-            return {"type": "text", "fields": {"keyword": {"type": "keyword"}}}
+            keyword = {"type": "keyword", "ignore_above": LONGEST_KEYWORD}
+            return {"type": "text", "fields": {"keyword": keyword}}
         return {"type": self.kind}
 
     def structure(self) -> object:
