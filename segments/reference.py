@@ -11,7 +11,31 @@ import sys
 from segments.errors import listed
 from segments.operands import wanted
 from segments.operators import FACTORS, OPERATORS, TYPE_WORDS, Operand, Operator
-from segments.rules import MAX_DEPTH, MAX_LIST, MAX_RULES, MAX_WORD, MAX_WORDS
+from segments.rules import DEFAULT_KEY, MAX_DEPTH, MAX_LIST, MAX_RULES, MAX_WORD, MAX_WORDS
+
+_LINKED = """
+## Rows by the documents of another index
+
+A group may speak of the documents of another export index. Transactions of registered users:
+
+```json
+{"entity": "people", "index": "transactions", "join": "all", "chain_id": 1764,
+ "rules": [{"index": "users", "link": "user.id", "join": "all",
+            "rules": [{"field_name": "registered", "field_type": "boolean", "operator": "is_true"}]}]}
+```
+
+`link` is the field here that holds the key of such a document, inside nested documents too; `key` is the field there
+that is the key, `%s` where the group does not say. The group holds where some value of `link` equals, as a rule with
+`is` would say, some value of `key` in a document of the same chain that matches the group's rules; its rules name
+fields of the other index. `"negate": true` is the exact complement: no such document, so also where `link` is missing.
+To count users without something, negate a group inside. Groups of this kind nest like all others, and one may stand
+in another.
+
+Keys are keyword fields (or text fields with a keyword sub-field), integers or doubles, both ends of one kind: 1 equals
+1.0, but no number equals a string. A link to its own index is lawful. Every index is read as it was at one and the
+same moment. One such group may select as many documents as `limits.linked_documents` says (100,000 if it does not);
+a preview or a run of one that selects more fails with `link_limit` and the number, and narrower rules help.
+"""
 
 _HEAD = f"""\
 # Segments
@@ -81,7 +105,7 @@ source counts the documents that have such values and finds none; fields that ar
 
 def reference_page() -> str:
     """The Markdown of ``docs/segments.md``."""
-    return _HEAD + "".join(_row(row) for row in OPERATORS.values()) + _TAIL
+    return _HEAD + "".join(_row(row) for row in OPERATORS.values()) + _TAIL + _LINKED % DEFAULT_KEY
 
 
 def _row(row: Operator) -> str:

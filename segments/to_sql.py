@@ -98,13 +98,12 @@ class _Compiler:
         """The subquery of all keys, none of them NULL."""
         key, values = checked(linked.key), self._values(checked(linked.key))
         where = _path("", key.keys) if values is None else f"unnest({values})"
-        held, name = self._variable(), self._variable()
+        held = self._variable()
         chosen = f"(SELECT {where} AS {held} FROM {quoted(linked.index)} WHERE {self.tree(linked.part, '')})"  # noqa: S608
+        value = exact(held, key)
         # Documents have no word for NaN and infinities: no key is one.
-        finite = f" WHERE isfinite({held})" if key.storage == "double" else ""
-        return (
-            f"(SELECT {name} FROM (SELECT {exact(held, key)} AS {name} FROM {chosen}{finite}) WHERE {name} IS NOT NULL)"  # noqa: S608
-        )
+        finite = f" AND isfinite({held})" if key.storage == "double" and value == held else ""
+        return f"(SELECT {value} FROM {chosen} WHERE {value} IS NOT NULL{finite})"  # noqa: S608
 
     def _values(self, field: Field) -> str | None:
         """The list of all values of a field, inside nested documents too; None where it is a single column."""

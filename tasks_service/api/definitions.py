@@ -38,12 +38,13 @@ class Definition:
 
 @dataclass(frozen=True)
 class Question:
-    """A segment, where it stands in the body, and what its relative rules are measured from."""
+    """A segment, where it stands in the body, what its relative rules are measured from, and the other indices."""
 
     segment: dict[str, Any]
     pointer: str
     now: datetime
     zone: ZoneInfo
+    others: Mapping[str, Catalog]
 
 
 class Findings:
@@ -128,7 +129,7 @@ def _with_segment(
     members = cast("dict[str, Any]", segment)
     _check_belonging(members, target, chain, findings)
     zone = ZoneInfo(trigger["timezone"])
-    check_segment(Question(members, "/trigger/segment", now, zone), catalog, findings)
+    check_segment(Question(members, "/trigger/segment", now, zone, services.source.catalogs()), catalog, findings)
     relative = findings.sound("/trigger/segment") and is_relative(read_segment(members))
     return schedule.defaults(trigger, relative=relative)
 
@@ -156,16 +157,31 @@ def _judge_saved(
         detail = f"The saved segment is about `{name}`; the task's `export_index` is `{shown(index)}`."
         findings.add([Fault(pointer, "other_index", detail)])
         return False
-    tree = check_saved(saved, pointer, catalog, findings, now=now, zone=ZoneInfo(trigger["timezone"]))
+    tree = check_saved(
+        saved,
+        pointer,
+        catalog,
+        findings,
+        now=now,
+        zone=ZoneInfo(trigger["timezone"]),
+        others=services.source.catalogs(),
+    )
     return tree is not None and is_relative(read_segment(saved.document))
 
 
 def check_saved(
-    saved: Saved, pointer: str, catalog: Catalog | None, findings: Findings, *, now: datetime, zone: ZoneInfo
+    saved: Saved,
+    pointer: str,
+    catalog: Catalog | None,
+    findings: Findings,
+    *,
+    now: datetime,
+    zone: ZoneInfo,
+    others: Mapping[str, Catalog],
 ) -> Tree | None:
     """Return a compiled saved segment, or None and one fault at the place that names it."""
     inner = Findings()
-    tree = check_segment(Question(saved.document, "", now, zone), catalog, inner)
+    tree = check_segment(Question(saved.document, "", now, zone, others), catalog, inner)
     if inner.faults:
         findings.add([unfit(saved, pointer, [(one.pointer, one.detail) for one in inner.faults])])
     return tree
@@ -176,7 +192,7 @@ def check_segment(question: Question, catalog: Catalog | None, findings: Finding
     try:
         if catalog is None:
             return parse(read_segment(question.segment), now=question.now, zone=question.zone)
-        return compile_segment(question.segment, catalog, now=question.now, zone=question.zone)
+        return compile_segment(question.segment, catalog, question.others, now=question.now, zone=question.zone)
     except SegmentError as error:
         findings.add(Fault(question.pointer + one.pointer, one.code, one.detail) for one in error.faults)
         return None

@@ -193,7 +193,8 @@ def _judged(call: Call, stored: SavedSegment | None = None) -> dict[str, Any]:
     catalog = catalog_of(call.services, index, "/segment/index", findings) if index is not None else None
     with call.services.database.read() as session:
         now = call.services.database.now(session)
-    check_segment(Question(document, "/segment", now, ZoneInfo("UTC")), catalog, findings)
+    question = Question(document, "/segment", now, ZoneInfo("UTC"), call.services.source.catalogs())
+    check_segment(question, catalog, findings)
     findings.raise_if_any()
     return document
 

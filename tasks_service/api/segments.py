@@ -1,7 +1,7 @@
-"""POST /segments/preview and /segments/explain: what a segment selects, and why it takes one document or leaves it.
+"""POST /segments/preview: how many rows a segment selects, the first ten of them, and the query it becomes.
 
-What lives here: reading the forms of their bodies, a segment or the id of a saved one, and asking the source. What
-does not: saving segments (saved_segments.py), and the reasons (segments/explain.py).
+What lives here: reading the forms of a body that asks about a segment, its own or a saved one, and asking the source.
+What does not: saving segments (saved_segments.py), and why one selects a document (explanations.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
-from segments import Segment, Tree
+from segments import Catalog, Segment, Tree
 from tasks_service import schedule
 from tasks_service.api.bodies import read_model
 from tasks_service.api.calls import Call, Reply
@@ -28,7 +28,7 @@ from tasks_service.api.moments import read_moment, read_zone
 from tasks_service.api.routes import READ, Route, Success
 from tasks_service.api.saved_segments_use import Saved, find_saved
 from tasks_service.config import IndexSettings
-from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
+from tasks_service.errors import Fault, InvalidRequestError, LinkLimitError, SourceError, SourceUnavailableError
 from tasks_service.segment_schemas import Preview, PreviewAnswer
 
 SAMPLE_ROWS = 10
@@ -36,10 +36,11 @@ _SEGMENT_MEMBERS = {"entity", "index", "join", "chain_id", "rules", "negate"}
 
 
 @dataclass(frozen=True)
-class _Asked:
+class AskedSegment:
     """A segment that is sound, of whose rows, and what its relative rules were measured from."""
 
     index: IndexSettings
+    catalog: Catalog
     chain: int
     segment: dict[str, Any]
     tree: Tree
@@ -51,12 +52,12 @@ def preview_segment(call: Call) -> Reply:
     """Answer what a segment selects now, or at the moment the body names."""
     body = call.body.document
     bare = not body.keys() & {"segment", "segment_id"} and bool(body.keys() & _SEGMENT_MEMBERS)
-    asked = _asked(call, Preview, {"segment": body} if bare else body, prefix="" if bare else "/segment")
+    asked = read_asked(call, Preview, {"segment": body} if bare else body, prefix="" if bare else "/segment")
     sample = call.services.source.sample(asked.index, asked.tree, chain=asked.chain, rows=SAMPLE_ROWS)
     return Reply({"count": sample.count, "sample": sample.documents, "query": sample.query})
 
 
-def _asked(call: Call, model: type[BaseModel], document: dict[str, Any], *, prefix: str) -> _Asked:
+def read_asked(call: Call, model: type[BaseModel], document: dict[str, Any], *, prefix: str) -> AskedSegment:
     """Read a body: its segment compiled, or InvalidRequestError with every fault."""
     findings = Findings(read_model(model, document)[1])
     zone = read_zone(document.get("timezone", "UTC"), "/timezone")
@@ -72,14 +73,15 @@ def _asked(call: Call, model: type[BaseModel], document: dict[str, Any], *, pref
     pointer = "/segment_id" if saved is not None else f"{prefix}/index"
     index = find_index(call.services, segment.get("index"), pointer, findings)
     catalog = call.services.source.catalog(index) if index is not None else None
+    others = call.services.source.catalogs()
     if saved is not None:
-        tree = check_saved(saved, "/segment_id", catalog, findings, now=moment, zone=place)
+        tree = check_saved(saved, "/segment_id", catalog, findings, now=moment, zone=place, others=others)
     else:
-        tree = check_segment(Question(segment, prefix, moment, place), catalog, findings)
+        tree = check_segment(Question(segment, prefix, moment, place, others), catalog, findings)
     findings.raise_if_any()
-    if index is None or tree is None:
+    if index is None or catalog is None or tree is None:
         raise InvalidRequestError("The segment names no index.")
-    return _Asked(index, segment["chain_id"], segment, tree, moment, place)
+    return AskedSegment(index, catalog, segment["chain_id"], segment, tree, moment, place)
 
 
 def _segment(call: Call, document: dict[str, Any], findings: Findings) -> dict[str, Any] | Saved | None:
@@ -129,7 +131,7 @@ ROUTES = (
         body=Preview,
         alternatives=(Segment,),
         collects=True,
-        errors=[SourceError, SourceUnavailableError],
+        errors=[SourceError, SourceUnavailableError, LinkLimitError],
         example={
             "segment": {
                 "entity": "people",

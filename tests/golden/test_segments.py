@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from segments import to_elasticsearch, to_sql
+from segments import Field, Linked, to_elasticsearch, to_sql, with_keys
+from tasks_service.sources.elasticsearch_links import stand_in
 from tests.unit.segments.shop import MAPPED, TABLED, compiled, group, item, rule
+
+
+def about(link: str, *rules: object, **members: object) -> dict[str, Any]:
+    return {"index": "suppliers", "link": link, **group("all", *rules), **members}
+
 
 CASES: dict[str, list[Any]] = {
     "everything": [],
@@ -59,17 +65,32 @@ CASES: dict[str, list[Any]] = {
             group("all", rule("stock", "number", "is", 1), rule("price", "number", "is", 2), negate=True),
         ),
     ],
+    "linked": [
+        about("stock", rule("city", "keyword", "is", "Delft")),
+        about("price", rule("city", "keyword", "is", "Delft"), negate=True),
+        about("category", rule("city", "keyword", "is_set"), key="code"),
+        about("line_items.sku", about("id", rule("id", "number", "is", 1)), key="code"),
+    ],
 }
+
+
+def _two_keys(one: Linked) -> tuple[int | str, ...]:
+    assert isinstance(one.key, Field)
+    return (7, 8) if one.key.type == "number" else ("a", "b")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_rules_become(name: str, golden: Callable[[str, str], None]) -> None:
     rules = CASES[name]
     sql, parameters = to_sql(compiled(*rules, catalog=TABLED))
-    whole = {
+    asked = compiled(*rules, catalog=MAPPED)
+    plain = with_keys(asked, _two_keys)
+    whole: dict[str, Any] = {
         "rules": rules,
-        "elasticsearch": to_elasticsearch(compiled(*rules, catalog=MAPPED)),
+        "elasticsearch": to_elasticsearch(plain),
         "sql": sql,
         "parameters": parameters,
     }
+    if plain != asked:
+        whole["elasticsearch_recorded"] = to_elasticsearch(asked, stand_in)
     golden(f"segments/{name}.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n")

@@ -39,6 +39,7 @@ CENTS = ["0.00", "1.10", "-1.10", "1.50", "99999999.99", "0.01", "100.00"]
 OPERANDS = [*LONGS, *DOUBLES, *FLOATS, *HALVES, 1.1, -1.1, 0.005, 99999999.99, 2**53 + 2, 2**60 + 1]
 OPERANDS += [2**63, -(2**63) - 1]
 OPERANDS += [2**64, 10**30, -(10**30), 1e300, -1e300, 65505, 70000, 1e39, 0.1000000001, 1e-50, 127.5, 128, -129]
+OTHERS = "others"  # the index that linked groups are about, of documents of the same fields
 ZONES = [
     "UTC", "Europe/Amsterdam", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Cairo",
     "America/Havana", "America/Sao_Paulo", "Pacific/Apia", "Pacific/Kiritimati", "Africa/Monrovia", "Asia/Tehran",
@@ -93,6 +94,7 @@ class Spec:
 _KEYWORD = {"type": "keyword"}
 _PARENT = {"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 6}}}
 FIELDS: dict[str, Spec] = {
+    "chain": Spec("number", {"type": "long"}, "BIGINT", [1, 2], lists=0),
     "word": Spec("keyword", _KEYWORD, "VARCHAR", "words"),
     "single": Spec("keyword", _KEYWORD, "VARCHAR", "words", lists=0),
     "deep": Spec("keyword", _KEYWORD, "VARCHAR", "words", lists=2),
@@ -324,24 +326,45 @@ def rules(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
     return rule
 
 
+# Floats and decimals cannot be linked; what of a nested document cannot be the key of the whole one.
+_LINKABLE = {name: spec for name, spec in FIELDS.items() if name not in {"float", "half", "cents"}}
+_LINKABLE = {name: spec for name, spec in _LINKABLE.items() if spec.type in {"keyword", "text", "number"}}
+_KIND = {"text": "keyword"}
+
+
 @st.composite
-def groups(draw: st.DrawFn, names: list[str], depth: int = 1) -> dict[str, Any]:
-    """A lawful group: rules, and groups to depth 5."""
-    item = rules(names) if depth == 5 else st.one_of(rules(names), rules(names), rules(names), groups(names, depth + 1))
+def links(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
+    """What makes a group one about the documents of ``OTHERS``."""
+    link = draw(st.sampled_from([name for name in names if name in _LINKABLE]))
+    kind = _KIND.get(FIELDS[link].type, FIELDS[link].type)
+    ends = [name for name in names if name in _LINKABLE and FIELDS[name].path is None]
+    key = draw(st.sampled_from([name for name in ends if _KIND.get(FIELDS[name].type, FIELDS[name].type) == kind]))
+    return {"index": OTHERS, "link": link, "key": key}
+
+
+@st.composite
+def groups(draw: st.DrawFn, names: list[str], depth: int = 1, *, linked: bool = False) -> dict[str, Any]:
+    """A lawful group: rules, and groups to depth 5, some of them about other documents where ``linked`` says so."""
+    inner = groups(names, depth + 1, linked=linked)
+    item = rules(names) if depth == 5 else st.one_of(rules(names), rules(names), rules(names), inner)
     group: dict[str, Any] = {"join": draw(st.sampled_from(["all", "any"]))}
+    if linked and depth > 1 and draw(st.integers(0, 3)):
+        group |= draw(links(names))
     group["rules"] = draw(st.lists(item, min_size=1, max_size=4 if depth == 1 else 3))
+    if linked and depth == 1:
+        group["rules"].append(draw(inner))
     if draw(st.integers(0, 4)) == 0:
         group["negate"] = draw(st.booleans())
     return group
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> dict[str, Any]:
+def questions(draw: st.DrawFn, *, linked: bool = False) -> dict[str, Any]:
     """A segment with its moment and zone, about fields of the index, of the table or of both."""
     mapped = [name for name, spec in FIELDS.items() if spec.mapping is not None]
     tabled = [name for name, spec in FIELDS.items() if spec.column is not None]
     names = draw(st.sampled_from([mapped, tabled, [name for name in mapped if name in tabled]]))
-    segment = {"entity": "people", "index": "world", "chain_id": 1, **draw(groups(names))}
+    segment = {"entity": "people", "index": "world", "chain_id": 1, **draw(groups(names, linked=linked))}
     return {"segment": segment, "now": draw(st.sampled_from(RECENT)), "zone": ZoneInfo(draw(st.sampled_from(ZONES)))}
 
 

@@ -40,6 +40,9 @@ COLUMNS = [
 ]
 MAPPED = Catalog.from_mapping(PROPERTIES)
 TABLED = Catalog.from_columns(COLUMNS)
+SUPPLIERS = {"id": {"type": "long"}, "code": {"type": "keyword"}, "city": {"type": "keyword"}}
+OTHERS_MAPPED = {"suppliers": Catalog.from_mapping(SUPPLIERS)}
+OTHERS_TABLED = {"suppliers": Catalog.from_columns([("id", "BIGINT"), ("code", "VARCHAR[]"), ("city", "VARCHAR")])}
 
 
 def segment(*rules: object, **members: object) -> dict[str, Any]:
@@ -66,7 +69,8 @@ def group(join: str, *rules: object, **members: object) -> dict[str, Any]:
 def compiled(
     *rules: object, catalog: Catalog = MAPPED, now: datetime = NOW, zone: ZoneInfo = AMSTERDAM, **members: object
 ) -> Tree:
-    return compile_segment(segment(*rules, **members), catalog, now=now, zone=zone)
+    others = OTHERS_TABLED if catalog is TABLED else OTHERS_MAPPED
+    return compile_segment(segment(*rules, **members), catalog, others, now=now, zone=zone)
 
 
 def faults(raw: object, catalog: Catalog = MAPPED) -> list[tuple[str, str]]:
