@@ -5,7 +5,7 @@ A part of schemas.py, which has the rest and tells how it is used. What a segmen
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -92,6 +92,48 @@ class SegmentVersionPage(Answer):
     results: list[SegmentVersion]
     next: str | None
     previous: str | None
+
+
+class RuleExplained(Answer):
+    """A rule's verdict on a document."""
+
+    pointer: str = Field(description="JSON pointer from the segment to the rule.")
+    field_name: str
+    operator: str
+    matched: bool = Field(description="Whether the rule, by itself, selects the document.")
+    values: list[Any] = Field(description="The first values of the field; long texts are cut.")
+    fitting: list[Any] = Field(description="Those of them that the operator, or the one it negates, asks for.")
+    count: int = Field(description="How many values there are.")
+    why: str
+
+
+class RulesTogether(Answer):
+    """The verdict on rules of one group that speak of the same nested document."""
+
+    pointers: list[str]
+    nesting_path: str
+    matched: bool
+    why: str
+
+
+class GroupExplained(Answer):
+    """A group's verdict on a document, and those of what it is made of."""
+
+    pointer: str = Field(description="JSON pointer from the segment to the group; empty for the segment itself.")
+    join: Literal["all", "any"]
+    negate: bool
+    index: str | None = Field(description="The other index its rules are about; those are not taken apart.")
+    matched: bool = Field(description="Whether the group, by itself, selects the document.")
+    why: str
+    rules: list[RuleExplained | GroupExplained]
+    together: list[RulesTogether] = Field(description="Its rules about the same nested document, if several.")
+
+
+class Explanation(Answer):
+    """Why a segment selects a document, or leaves it out."""
+
+    matches: bool
+    explanation: GroupExplained
 
 
 class PreviewAnswer(Answer):

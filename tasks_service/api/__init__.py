@@ -33,6 +33,7 @@ def register(
     """
     from tasks_service.api import open_routes, problems, routes
     from tasks_service.api.calls import Context
+    from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
     from tasks_service.api.indices import ROUTES as INDEX_ROUTES
     from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
     from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
@@ -40,7 +41,7 @@ def register(
 
     seats = threading.Semaphore(services.settings.web.threads // _WAITING_SHARE)
     context = Context(services, seats, pause or _pause, loops or _no_loops)
-    declared = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES)
+    declared = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES, *EXPLANATION_ROUTES)
     routes.prepare(app)
     problems.install(app)
     for route in declared:

@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 
 from tasks_service import api
 from tasks_service.api import openapi
+from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
 from tasks_service.api.indices import ROUTES as INDEX_ROUTES
 from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
 from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
@@ -69,7 +70,7 @@ class Contract:
     """The OpenAPI document, held against every answer a test is given."""
 
     def __init__(self) -> None:
-        routes = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES)
+        routes = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES, *EXPLANATION_ROUTES)
         self.document = openapi.document(routes, server="http://exports.test")
         self.validators: dict[str, Draft202012Validator] = {}
 
