@@ -116,6 +116,53 @@ def test_every_operator_a_mapping_offers_is_exact(cluster: Cluster, name: str) -
     assert any(found), "nothing is ever found"
 
 
+FORMATS: dict[str, list[Any]] = {
+    "yyyy/MM/dd HH:mm:ss||yyyy/MM/dd||epoch_millis": [
+        "2026/03/29 10:00:00",
+        "2026/03/29",
+        1774778400000,
+        "1774951199999",
+    ],
+    "epoch_second": [1774778400, "1774778400", 0],
+    "epoch_millis": [2026, 1774778400000],
+    "epoch_second||strict_date_optional_time": [2026, "2026-03-29"],
+    "dd-MM-yyyy": ["29-03-2026", "30-03-2026"],
+    "d.M.yyyy H:mm": ["29.3.2026 9:05", "30.12.2026 23:59"],
+    "yyyy-MM-dd HH:mm:ss.SSS": ["2026-03-29 10:00:00.001", "2026-03-28 23:59:59.999"],
+    "yyyy-MM-dd'T'HH:mm:ssX": ["2026-03-29T01:00:00+02", "2026-03-29T10:00:00Z"],
+    "yyyyMMddHHmmss": ["20260329100000"],
+    "basic_date": ["20260329", "20260330"],
+    "basic_date_time_no_millis": ["20260329T100000Z", "20260329T010000+0200"],
+    "strict_date": ["2026-03-29"],
+    "date_hour_minute": ["2026-03-29T10:00"],
+    "date_time": ["2026-03-29T10:00:00.123+02:00"],
+    "year_month": ["2026-03", "2026-04"],
+    "iso8601": ["2026-03-29T10:00:00Z", "2026-03-29"],
+    "strict_date_optional_time_nanos": ["2026-03-29T10:00:00.123456789Z", "2026"],
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_dates_of_any_format_are_exact(cluster: Cluster, form: str) -> None:
+    documents: list[dict[str, Any]] = [{"f": one} for one in FORMATS[form]]
+    documents += [{"f": FORMATS[form]}, {}, {"f": None}]
+    index = cluster.mapped({"f": {"type": "date", "format": form}}, documents)
+    catalog = cluster.source.catalog(index)
+    rules = list(every_rule("f", "date", None, operators_for(catalog.by_name["f"])))
+    trees = [compiled(one, catalog) for one in rules]
+    for one, tree, selected in zip(rules, trees, cluster.select(index, trees), strict=True):
+        meant = [{"chain_id": CHAIN, **document} for document in documents if evaluate(tree, document)]
+        assert texts(selected) == texts(meant), one
+
+
+def test_dates_of_a_format_that_only_elasticsearch_reads_are_exact_too(cluster: Cluster) -> None:
+    held = ["Sun Mar 29 10:00:00 +0200 2026", "Mon Mar 30 10:00:00 +0000 2026"]
+    spec = {"type": "date", "format": "EEE MMM dd HH:mm:ss Z yyyy"}
+    index = cluster.mapped({"f": spec}, [{"f": one} for one in held])
+    tree = compiled(rule("f", "date", "is_date", "2026-03-29"), cluster.source.catalog(index))
+    assert [one["f"] for one in cluster.select(index, [tree])[0]] == held[:1]
+
+
 # -- what is refused, and why ---------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

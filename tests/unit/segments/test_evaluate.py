@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -108,3 +109,38 @@ def test_seconds_where_the_mapping_says_so() -> None:
     assert instant(12345, "strict_date_optional_time||epoch_second") == 12_345_000
     assert instant(2026, "strict_date_optional_time||epoch_second") == instant("2026-01-01")
     assert instant(2026, "epoch_second") == 2_026_000
+
+
+@pytest.mark.parametrize(
+    ("text", "date_format", "expected"),
+    [
+        ("2026/03/29 10:00:00", "yyyy/MM/dd HH:mm:ss||yyyy/MM/dd||epoch_millis", "2026-03-29T10:00:00.000"),
+        ("2026/03/29", "yyyy/MM/dd HH:mm:ss||yyyy/MM/dd||epoch_millis", "2026-03-29T00:00:00.000"),
+        ("20260329", "basic_date", "2026-03-29T00:00:00.000"),
+        ("20260329T100000+0200", "basic_date_time_no_millis", "2026-03-29T08:00:00.000"),
+        ("9.3.2026 o'clock 7", "d.M.yyyy 'o''clock' H", "2026-03-09T07:00:00.000"),
+        ("2026-03-29T10:00:00.5Z", "yyyy-MM-dd'T'HH:mm:ss.SSSX", "2026-03-29T10:00:00.500"),
+        ("2026", "epoch_second||strict_date_optional_time", "1970-01-01T00:33:46.000"),
+        ("2026", "strict_date_optional_time||epoch_millis", "2026-01-01T00:00:00.000"),
+        ("2026-03", "strict_year_month", "2026-03-01T00:00:00.000"),
+        ("2026-03-29T10:00:00Z", "iso8601", "2026-03-29T10:00:00.000"),
+    ],
+)
+def test_dates_are_read_by_the_format_of_their_mapping(text: str, date_format: str, expected: str) -> None:
+    moment = datetime.fromisoformat(expected).replace(tzinfo=UTC)
+    assert instant(text, date_format) == round(moment.timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "date_format"),
+    [
+        ("Sun Mar 29", "EEE MMM dd"),
+        ("26-03-29", "yy-MM-dd"),
+        ("2026-03-29", "dd-MM-yyyy"),
+        ("2026-13-01", "yyyy-MM-dd HH:mm||yyyy-MM-dd"),
+        ("2026 2026", "yyyy yyyy"),
+        ("2026-03-29", "yyyy-MM-dd '"),
+    ],
+)
+def test_what_a_format_does_not_read_is_no_date(text: str, date_format: str) -> None:
+    assert instant(text, date_format) is None
