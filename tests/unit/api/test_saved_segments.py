@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks_service.api.definitions import define
 from tests.unit.api.conftest import CHAIN, OTHER_CHAIN, Api, pointers, segment
 
 RELATIVE = {
@@ -255,6 +256,42 @@ def test_a_task_names_only_a_segment_of_its_own_chain_and_index(partner: Api, st
     body = {"chain": CHAIN, "target": TARGET | {"export_index": "users"}, "trigger": using(mine)}
     found = pointers(partner.post("/tasks", body))
     assert found["/trigger/segment_id"] == "other_index"
+
+
+@pytest.mark.parametrize("edits", [False, True])
+def test_a_segment_deleted_while_a_task_is_judged_is_refused(
+    partner: Api, monkeypatch: pytest.MonkeyPatch, *, edits: bool
+) -> None:
+    saved, task = save(partner), partner.create()
+
+    def slow(*args: Any, **more: Any) -> Any:
+        found = define(*args, **more)
+        assert partner.request("DELETE", f"/segments/{saved['id']}").status_code == 204
+        return found
+
+    monkeypatch.setattr("tasks_service.api.tasks.define" if edits else "tasks_service.api.creation.define", slow)
+    body = {"trigger": using(saved)} if edits else {"chain": CHAIN, "target": TARGET, "trigger": using(saved)}
+    answer = partner.request("PATCH", f"/tasks/{task['id']}", body) if edits else partner.post("/tasks", body)
+    assert pointers(answer) == {"/trigger/segment_id": "unknown_segment"}
+    assert len(partner.get("/tasks").get_json()["results"]) == 1
+
+
+def test_a_saved_segment_that_the_index_answers_no_more_is_refused_with_what_is_wrong(partner: Api) -> None:
+    saved = save(partner)
+    folder = partner.services.settings.files.directory / "products"
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "others.jsonl").write_text('{"chain_id": 1764, "id": 1, "kind": "x"}\n')
+    partner.services.source.close()
+    body = {"chain": CHAIN, "target": TARGET, "trigger": using(saved)}
+    for answer, pointer in (
+        (partner.post("/tasks", body), "/trigger/segment_id"),
+        (partner.post("/segments/preview", {"segment_id": saved["id"]}), "/segment_id"),
+    ):
+        assert pointers(answer) == {pointer: "not_answerable"}
+        [fault] = answer.get_json()["errors"]
+        assert "version 1" in fault["detail"]
+        assert "/rules/0/field_name" in fault["detail"]
 
 
 def test_the_defaults_follow_the_version_at_creation_and_at_an_edit(partner: Api) -> None:
