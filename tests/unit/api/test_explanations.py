@@ -54,6 +54,21 @@ def test_the_moment_and_the_zone_are_the_bodys(partner: Api) -> None:
     assert explained(partner, **asked, now="2026-05-01T22:01:00Z")["matches"] is False
 
 
+def test_a_group_about_another_index_is_asked_of_the_source(partner: Api) -> None:
+    folder = partner.services.settings.files.directory / "users"
+    folder.mkdir()
+    (folder / "users.jsonl").write_text(
+        '{"chain_id": 1764, "id": 3, "email": "a@example.com"}\n{"chain_id": 2001, "id": 1, "email": "b@example.com"}\n'
+    )
+    rules = [{"field_name": "email", "field_type": "keyword", "operator": "is_set"}]
+    linked = segment(rules=[{"join": "all", "index": "users", "link": "id", "rules": rules}])
+    told = [explained(partner, segment=linked, id=number) for number in (1, 3)]
+    assert [one["matches"] for one in told] == [False, True]
+    groups = [one["explanation"]["rules"][0] for one in told]
+    assert [(one["index"], one["rules"]) for one in groups] == [("users", [])] * 2
+    assert groups[0]["why"] == "No document of users whose id is in id matches the rules of this group."
+
+
 BAD: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"segment": segment()}, {"/id": "missing"}),
     ({"segment": segment(), "id": True}, {"/id": "wrong_type"}),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tasks_service.api.definitions import define
+from tasks_service.runner import Worker
 from tests.unit.api.conftest import CHAIN, OTHER_CHAIN, Api, pointers, segment
 
 RELATIVE = {
@@ -327,6 +328,18 @@ def test_each_run_uses_the_newest_version_of_its_time_and_a_retry_the_same(partn
     assert executed.definition["trigger"]["segment"] == price(50)
     runs = partner.get(f"/tasks/{task['id']}/runs").get_json()["results"]
     assert [one["segment"]["version"] for one in runs] == [2, 1, 1]
+
+
+def test_the_file_holds_the_rows_of_the_version(partner: Api) -> None:
+    saved = save(partner)
+    task = partner.create(trigger=using(saved, once="2020-01-01T00:00:00Z"))
+    worker = Worker(partner.services, name="worker")
+    assert worker.work_once()
+    assert partner.task(task["id"])["result"]["records_count"] == 2
+    replace(partner, saved, price(50))
+    partner.post(f"/tasks/{task['id']}/execute", Prefer="wait=0")
+    assert worker.work_once()
+    assert partner.task(task["id"])["result"]["records_count"] == 1
 
 
 def test_a_run_without_a_saved_segment_shows_none(partner: Api) -> None:
