@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench import export
+from bench import export, segments
 
 if __name__ == "__main__":
     export.main()
+    segments.main([])

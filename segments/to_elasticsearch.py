@@ -57,8 +57,8 @@ def to_elasticsearch(tree: Tree, linked: Callable[[Linked], Query] | None = None
     Raises:
         TypeError: the tree is unchecked, or has a linked group that nothing stands for.
     """
-    parts = tree.parts if isinstance(tree, And) else (tree,)
-    return {"bool": {"filter": [_query(part, linked) for part in parts] or [{"match_all": {}}]}}
+    whole = _all(tree, linked)
+    return {"bool": {"filter": [{"match_all": {}}], **whole}}
 
 
 def doubts(tree: Tree) -> Query | None:
@@ -74,11 +74,11 @@ def doubts(tree: Tree) -> Query | None:
 def _query(tree: Tree, linked: Callable[[Linked], Query] | None) -> Query:
     match tree:
         case And(parts):
-            return {"bool": {"filter": [_query(part, linked) for part in parts]}} if parts else {"match_all": {}}
+            return {"bool": _all(tree, linked)} if parts else {"match_all": {}}
         case Or(parts):
             return _any([_query(part, linked) for part in parts])
-        case Not(part):
-            return {"bool": {"must_not": [_query(part, linked)]}}
+        case Not():
+            return {"bool": _all(tree, linked)}
         case Nested(path, part):
             # Score mode none: nothing here is ranked. An index behind an alias may lack the path.
             return {
@@ -90,6 +90,27 @@ def _query(tree: Tree, linked: Callable[[Linked], Query] | None) -> Query:
             return linked(tree)
         case _:
             return _leaf(tree, checked(tree.field))
+
+
+def _all(tree: Tree, linked: Callable[[Linked], Query] | None) -> Query:
+    """The members of one bool query: what must hold and what must not, however deeply they are joined by "all".
+
+    Exclusions of their own each start from all documents of the index, which costs; beside others they do not.
+    """
+    filters: list[Query] = []
+    exclusions: list[Query] = []
+    left = [tree]
+    while left:
+        match left.pop():
+            case And(parts):
+                left.extend(reversed(parts))
+            case Not(Or(parts)):
+                exclusions.extend([_query(part, linked) for part in parts])
+            case Not(part):
+                exclusions.append(_query(part, linked))
+            case part:
+                filters.append(_query(part, linked))
+    return ({"filter": filters} if filters else {}) | ({"must_not": exclusions} if exclusions else {})
 
 
 def _any(queries: list[Query]) -> Query:

@@ -53,10 +53,22 @@ def test_everything() -> None:
     assert to_elasticsearch(EVERYTHING) == {"bool": {"filter": [{"match_all": {}}]}}
 
 
+def test_exclusions_stand_beside_what_must_hold() -> None:
+    a, b, c = (rule("category", "keyword", "is", word) for word in "abc")
+    term_a, term_b, term_c = ({"term": {"category": {"value": word}}} for word in "abc")
+    inner = group("any", b, group("all", c), negate=True)
+    assert to_elasticsearch(compiled(group("all", a, inner))) == {
+        "bool": {"filter": [term_a], "must_not": [term_b, term_c]}
+    }
+    assert to_elasticsearch(compiled(group("all", a, b, negate=True))) == {
+        "bool": {"filter": [{"match_all": {}}], "must_not": [{"bool": {"filter": [term_a, term_b]}}]}
+    }
+
+
 def test_queries_stay_in_filter_context() -> None:
     query = to_elasticsearch(compiled(*SOME, group("any", *SOME)))
     assert set(query) == {"bool"}
-    assert set(query["bool"]) == {"filter"}
+    assert set(query["bool"]) <= {"filter", "must_not"}
     for clause in _bools(query):
         assert "must" not in clause
         assert "should" not in clause or clause.get("minimum_should_match") == 1
