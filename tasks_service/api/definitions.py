@@ -196,6 +196,10 @@ def check_segment(question: Question, catalog: Catalog | None, findings: Finding
     except SegmentError as error:
         findings.add(Fault(question.pointer + one.pointer, one.code, one.detail) for one in error.faults)
         return None
+    except SourceError:
+        detail = "The source does not offer every index that groups of the segment are about; see GET /export_indices."
+        findings.add([Fault(question.pointer, "index_not_there", detail)])
+        return None
 
 
 def find_index(services: Services, name: Any, pointer: str, findings: Findings) -> IndexSettings | None:  # noqa: ANN401
