@@ -9,6 +9,7 @@ calls what is listed in ``__all__`` and nothing else of this package.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -65,6 +66,9 @@ __all__ = [
 ]
 
 
+_POSITION = re.compile(r"[0-9]{1,9}")  # a caller's own member may be a superscript, or a number without end
+
+
 def compile_segment(
     raw: object, catalog: Catalog, others: Mapping[str, Catalog] = NO_OTHERS, *, now: datetime, zone: ZoneInfo
 ) -> Tree:
@@ -92,4 +96,4 @@ def compile_segment(
 
 def _place(fault: Fault) -> list[int]:
     """Where in the segment the fault's rule stands."""
-    return [int(token) for token in fault.pointer.split("/") if token.isdigit()]
+    return [int(token) for token in fault.pointer.split("/") if _POSITION.fullmatch(token)]

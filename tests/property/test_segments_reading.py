@@ -14,7 +14,7 @@ from segments import OPERATORS, Catalog, Fault, SegmentError, compile_segment, r
 from segments.operators import OPERAND_MEMBERS, TYPE_WORDS
 from segments.rules import Segment
 from tests.property.segments_engines import MAPPED, TABLED
-from tests.property.segments_world import FIELDS, questions
+from tests.property.segments_world import FIELDS, OTHERS, questions
 
 NOW = datetime(2026, 3, 29, 10, tzinfo=UTC)
 
@@ -57,6 +57,9 @@ items = st.recursive(
             "join": st.sampled_from(["all", "any"]) | anything,
             "rules": st.lists(inner, max_size=3) | anything,
             "negate": st.booleans() | anything,
+            "index": st.just(OTHERS) | anything,
+            "link": st.sampled_from(list(FIELDS)) | anything,
+            "key": st.sampled_from(list(FIELDS)) | anything,
         },
     ),
     max_leaves=8,
@@ -77,6 +80,7 @@ segments = st.fixed_dictionaries(
 @settings(max_examples=500, deadline=None)
 @given(raw=segments | anything)
 @example(raw={"entity": "people", "index": "x", "chain_id": 1, "join": "all", "rules": [{"\ud800": 1}]})
+@example(raw={"\u00b2": None, "9" * 5000: None})
 def test_any_json_is_read_or_refused_with_pointers_that_lead_somewhere(raw: Any) -> None:
     for catalog in (MAPPED, TABLED):
         faults = _faults(raw, catalog)
@@ -92,7 +96,7 @@ def test_any_json_is_read_or_refused_with_pointers_that_lead_somewhere(raw: Any)
 
 def _faults(raw: Any, catalog: Catalog) -> tuple[Fault, ...] | None:
     try:
-        compile_segment(raw, catalog, now=NOW, zone=ZoneInfo("Europe/Amsterdam"))
+        compile_segment(raw, catalog, {OTHERS: catalog}, now=NOW, zone=ZoneInfo("Europe/Amsterdam"))
     except SegmentError as error:
         return error.faults
     return None
