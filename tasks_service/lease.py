@@ -137,6 +137,7 @@ class Lease:
             self._stop = LeaseLost()
         elif answer.cancel_requested:
             self._stop = Cancelled()
+            log.info("lease.cancel_heard", run_id=self._claim.run_id)
         else:
             # Counted from before the call: the database's lease began no earlier.
             self._renewed_at = now

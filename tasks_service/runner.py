@@ -91,6 +91,7 @@ class Worker:
         stop.wait()
         self._drain.since = time.monotonic()
         self._services.executor.stop()
+        log.info("worker.draining", worker=self.name, grace_seconds=self._settings.grace_seconds)
 
     def _claim(self) -> Claim | None:
         def claim(session: Session) -> Claim | None:

@@ -158,8 +158,9 @@ class Service:
         eventually(answers, timeout=60, what="the service is ready")
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield the structured lines logged so far."""
-        for line in self.log.read_text(errors="replace").splitlines():
+        """Yield the structured lines logged so far; none where no process was ever started."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        for line in text.splitlines():
             try:
                 found = json.loads(line)
             except ValueError:
