@@ -165,12 +165,12 @@ def test_importing_a_module_does_nothing() -> None:
 
 
 def test_the_repository_names_no_registry_no_machine_and_no_secret() -> None:
+    # One letter of each in brackets, so that the pattern does not find itself.
     pattern = (
-        r"/work/(main|\.library|shared)|/farm/|/root/|pythonhosted\.|registry\.npmjs|repo1?\.maven|proxy\.golang"
-        r"|BEGIN (RSA )?PRIVATE KEY-----$"
+        "/roo[t]/|/wor[k]/|pythonhoste[d]|registry[.]npmj[s]|repo1?[.]mave[n]|proxy[.]golan[g]|PRIVATE KEY----[-]$"
     )
     found = subprocess.run(
-        ["git", "grep", "-nIE", pattern, "--", ".", ":!tests/unit/test_house.py"],
+        ["git", "grep", "-nIE", pattern, "--", "."],
         cwd=ROOT,
         capture_output=True,
         text=True,
