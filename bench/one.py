@@ -96,6 +96,12 @@ def scan(url: str, index: IndexSettings) -> int:
     return rows
 
 
+def peak_mib() -> float:
+    """Peak resident memory of this program; getrusage's would count the process that forked it, too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def main() -> None:
     what, kind, where, name, readers = sys.argv[1:6]
     index = IndexSettings(file_prefix="Product", source=name)
@@ -114,7 +120,7 @@ def main() -> None:
                 "rows": rows,
                 "seconds": seconds,
                 "cpu_seconds": used.ru_utime + used.ru_stime,
-                "peak_mib": used.ru_maxrss / 1024,
+                "peak_mib": peak_mib(),
             }
         )
     )
