@@ -6,12 +6,14 @@ documents are made at their first use, once.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, render_template_string
+from markupsafe import Markup, escape
 
 from tasks_service.api import health, openapi, reference
 from tasks_service.api.calls import Context, Reply
@@ -20,6 +22,12 @@ from tasks_service.api.routes import Route, respond
 _HERE = Path(__file__).parent
 _CACHED = {"Cache-Control": "public, max-age=300"}
 _PAGE_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_CODE = re.compile("`([^`]+)`")
+
+
+def with_code(text: str) -> Markup:
+    """Show what stands in backticks as code; everything is escaped first."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped above
 
 
 class _Pages:
@@ -49,6 +57,7 @@ class _Pages:
 
 def add(app: Flask, context: Context, routes: Sequence[Route]) -> None:
     """Make the application answer the open routes."""
+    app.add_template_filter(with_code)
     pages = _Pages(routes, context.services.settings.service.public_url.rstrip("/"))
 
     def healthz() -> Response:

@@ -7,14 +7,13 @@ What lives here: the document, and nothing that runs a request. `document` is ca
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from segments import Segment
-from tasks_service import schemas
+from tasks_service import __version__, schemas
 from tasks_service.api.problems import (
     CODES,
     CONTENT_TYPE,
@@ -68,7 +67,7 @@ def document(routes: Sequence[Route], *, server: str) -> Document:
         paths[path] = {"get": _open_operation(path, methods, summary)}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Tasks service", "version": _version(), "description": _DESCRIPTION},
+        "info": {"title": "Tasks service", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": server}],
         "security": [{"token": []}],
         "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)] + [{"name": "Service"}],
@@ -238,10 +237,3 @@ def _without_null(schema: Document) -> Document:
     rest = {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
     [only] = [one for one in schema["anyOf"] if one.get("type") != "null"]
     return rest | only
-
-
-def _version() -> str:
-    try:
-        return version("tasks-service")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "0"

@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 
 from tasks_service import api
+from tasks_service.api.open_routes import with_code
 from tasks_service.errors import DatabaseUnavailableError, SourceUnavailableError, StorageError
 from tests.unit.api.conftest import CHAIN, OTHER_CHAIN, Api, World, check_problem, pointers, segment
 
@@ -190,3 +191,7 @@ def test_every_problem_type_leads_to_its_line_on_the_page(world: World, partner:
     ):
         kind = check_problem(answer)["type"]
         assert f'id="{kind.removeprefix("/docs#")}"' in page
+
+
+def test_the_page_for_people_shows_code_as_code_and_escapes_the_rest() -> None:
+    assert with_code("a `<b>` c & `d`") == "a <code>&lt;b&gt;</code> c &amp; <code>d</code>"
