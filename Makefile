@@ -11,7 +11,7 @@ PYTEST ?=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test test-full fuzz lint format bench elasticsearch docs lock clean
+.PHONY: help demo test test-full fuzz lint format bench servers elasticsearch docs lock clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -41,6 +41,9 @@ format: $(VENV)/dev ## Let ruff lay out the code
 
 bench: $(VENV)/dev ## Rows per second and memory, as ratios in one run
 	@$(RUN) -m bench
+
+servers: $(VENV)/dev ## Keep the test servers up; test runs with the printed variable join them
+	@$(RUN) -m tests.servers.shared
 
 elasticsearch: $(VENV)/dev ## A real Elasticsearch on loopback, to play with
 	@$(RUN) -m tests.servers.elasticsearch

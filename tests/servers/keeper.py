@@ -69,7 +69,14 @@ class Server(abc.ABC):
 
 @contextlib.contextmanager
 def leading() -> Iterator[Path]:
-    """Lead a run: servers attached to inside the block are ended, and gone, after it."""
+    """Lead a run: servers attached to inside the block are ended, and gone, after it.
+
+    Where a run is led already (``python -m tests.servers.shared``, its directory in the environment), it is joined.
+    """
+    led = os.environ.get(RUN_VARIABLE)
+    if led is not None and _is_held(Path(led) / "leader"):
+        yield Path(led)
+        return
     run = Path(tempfile.mkdtemp(prefix="tasks-service-tests-"))
     run.chmod(0o755)  # servers run under another user
     with (run / "leader").open("w") as leader:
