@@ -61,6 +61,18 @@ class WebSettings(Section):
     graceful_timeout_seconds: int = Field(20, ge=1, description="How long a stopping server finishes its requests.")
 
 
+class VitalsSettings(Section):
+    """What each scheduler and worker process tells whoever watches it, over HTTP (/healthz)."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port to listen on; 0: none. `serve` gives it to the scheduler, and the ones after it to workers.",
+    )
+
+
 class DatabaseSettings(Section):
     """Where tasks and runs are kept."""
 
@@ -230,6 +242,7 @@ class Settings(Section):
     """Every setting of the service."""
 
     service: ServiceSettings = ServiceSettings.model_validate({})
+    vitals: VitalsSettings = VitalsSettings.model_validate({})
     web: WebSettings = WebSettings.model_validate({})
     database: DatabaseSettings = DatabaseSettings.model_validate({})
     source: SourceSettings = SourceSettings.model_validate({})

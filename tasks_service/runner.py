@@ -24,20 +24,25 @@ from tasks_service.app import Services
 from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, clients, tasks
 from tasks_service.database.claims import Claim
+from tasks_service.database.engine import RETRY_SECONDS
 from tasks_service.errors import (
     Cancelled,
     Interrupted,
     LeaseLost,
     NotFoundError,
     ServiceError,
+    TransientError,
 )
 from tasks_service.export import Exported, ExportOrder, run_export
 from tasks_service.filenames import file_name
 from tasks_service.lease import Drain, Lease
+from tasks_service.loops import Loops, attempted
 
 log = structlog.stdlib.get_logger(__name__)
 
 _SWEEP_SECONDS = 60.0
+_LONGEST_SWEEP_SECONDS = 3600.0
+"""A storage that is slow may take long over the deletions of one sweep; one that does not answer ends it."""
 
 
 class AuthorityLostError(ServiceError):
@@ -50,13 +55,14 @@ class AuthorityLostError(ServiceError):
 class Worker:
     """Carries out one run after another until it is told to stop."""
 
-    def __init__(self, services: Services, *, name: str | None = None) -> None:
+    def __init__(self, services: Services, *, name: str | None = None, loops: Loops | None = None) -> None:
         self._services = services
         self._settings: WorkerSettings = services.settings.worker
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._drain = Drain()
         self._swept_at = float("-inf")
-        self.last_tick = time.monotonic()
+        # A look takes long where the database is away: it is asked again for a while (Database.retrying).
+        self._loop = (loops or Loops()).add("worker", max(self._settings.poll_interval_seconds, RETRY_SECONDS))
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then finish the run in hand, or hand it back once the grace is over."""
@@ -64,23 +70,30 @@ class Worker:
         watcher.start()
         log.info("worker.started", worker=self.name)
         while not stop.is_set():
-            self.last_tick = time.monotonic()
-            try:
-                worked = self.work_once()
-                self._sweep_now_and_then()
-            except ServiceError as error:
-                # The database did not answer, for longer than retrying() tries; a worker outlives that.
-                log.warning("worker.unavailable", code=error.code, detail=error.detail)
-                worked = False
+            self._loop.tick()
+            worked = attempted("worker", self._turn)
             if not worked:
                 self._services.executor.wait(self._settings.poll_interval_seconds)
         log.info("worker.stopped", worker=self.name)
+
+    def _turn(self) -> bool:
+        """Carry out a run if there is one, and sweep if it is time; tell whether there was a run."""
+        try:
+            worked = self.work_once()
+            self._sweep_now_and_then()
+        except TransientError as error:
+            # The database did not answer, for longer than retrying() tries; a worker outlives that.
+            log.warning("worker.unavailable", code=error.code, detail=error.detail)
+            return False
+        return worked
 
     def work_once(self) -> bool:
         """Claim one run and carry it out; False if there was none to claim."""
         claim = self._claim()
         if claim is None:
             return False
+        # Within the run progress is what is looked at (lease.py): it may be at work for hours.
+        self._loop.tick(within_seconds=float("inf"))
         with structlog.contextvars.bound_contextvars(
             run_id=claim.run_id, task_id=claim.task_id, chain=claim.chain, attempt=claim.attempt_number
         ):
@@ -228,6 +241,7 @@ class Worker:
         if time.monotonic() - self._swept_at < _SWEEP_SECONDS:
             return
         self._swept_at = time.monotonic()
+        self._loop.tick(within_seconds=_LONGEST_SWEEP_SECONDS)
         sweeper.sweep(self._services.database, self._services.storage)
 
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 import structlog
@@ -34,10 +34,11 @@ _MARGIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Child:
-    """One process to keep running: its name in the log and its command line."""
+    """One process to keep running: its name in the log, its command line, and settings of its own."""
 
     name: str
     command: tuple[str, ...]
+    environ: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Supervisor:
         kept.process = subprocess.Popen(  # noqa: S603 -- our own command line
             kept.child.command,
             stdin=subprocess.PIPE,  # the bond: it closes when this process ends
-            env=self._environ,
+            env={**self._environ, **kept.child.environ},
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which passes it on once
         )
         kept.started_at = time.monotonic()

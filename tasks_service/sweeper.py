@@ -18,7 +18,7 @@ import structlog
 
 from tasks_service.database import claims, tasks
 from tasks_service.database.engine import Database
-from tasks_service.errors import ServiceError
+from tasks_service.errors import ServiceError, TransientError
 from tasks_service.storage import Storage
 
 log = structlog.stdlib.get_logger(__name__)
@@ -34,7 +34,12 @@ _ANSWERS_KEPT = timedelta(days=2)
 
 
 def sweep(database: Database, storage: Storage) -> int:
-    """Delete orphaned and expired objects, a batch of each; return how many were deleted."""
+    """Delete orphaned and expired objects, a batch of each; return how many were deleted.
+
+    Raises:
+        TransientError: the database or the storage did not answer; what is left is swept another time, rather than
+            waited for object by object.
+    """
     database.retrying(lambda session: tasks.forget_answers(session, before=database.now(session) - _ANSWERS_KEPT))
     return _sweep_orphans(database, storage) + _sweep_expired(database, storage)
 
@@ -43,8 +48,7 @@ def _sweep_orphans(database: Database, storage: Storage) -> int:
     """Delete what unpublished attempts left, and look again for a while: a late worker may still finish an upload."""
     deleted = 0
     for orphan in _read(database, claims.sweepable):
-        gone = _delete(storage, orphan.object_name, None)
-        if gone:
+        if _delete(storage, orphan.object_name, None):
             deleted += 1
             log.info("sweep.orphan_deleted", run_id=orphan.run_id, object_name=orphan.object_name)
     for orphan in _read(database, partial(claims.sweepable, settled_seconds=_SETTLED_SECONDS)):
@@ -64,9 +68,11 @@ def _sweep_expired(database: Database, storage: Storage) -> int:
 
 
 def _delete(storage: Storage, name: str, generation: int | None) -> bool | None:
-    """Delete an object; None where the storage did not answer, so that it is tried again another time."""
+    """Delete an object; None where the storage refused, so that it is tried again another time."""
     try:
         return storage.delete(name, generation=generation)
+    except TransientError:
+        raise
     except ServiceError as error:
         log.warning("sweep.failed", object_name=name, code=error.code)
         return None

@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated
 
-import structlog
 import typer
 
 from tasks_service.cli.invocation import Invocation, invocation
+from tasks_service.config import Settings
+from tasks_service.loops import Loops
 from tasks_service.supervisor import Child, Supervisor, stopped_by_signals, watch_parent
-
-log = structlog.stdlib.get_logger(__name__)
-
-_SCHEDULER_LOOKS_SECONDS = 1.0
+from tasks_service.vitals import VitalsServer
 
 Supervised = Annotated[
     bool, typer.Option("--supervised", hidden=True, help="End when standard input closes: the parent is gone.")
@@ -49,11 +49,21 @@ def serve(
     call = invocation(context)
     _begin(call, "serve", supervised)
     count = call.settings.worker.processes if workers is None else workers
-    names = ["web", "scheduler", *(f"worker-{number}" for number in range(1, count + 1))]
-    command = (sys.executable, "-m", "tasks_service")
-    children = [Child(name, (*command, name.partition("-")[0], "--supervised")) for name in names]
     grace = max(call.settings.worker.grace_seconds, call.settings.web.graceful_timeout_seconds)
+    children = _children(call.settings.vitals.port, count)
     raise typer.Exit(Supervisor(children, grace_seconds=grace, environ=call.environ()).run())
+
+
+def _children(vitals_port: int, workers: int) -> list[Child]:
+    """Return the processes of `serve`; each but web, which has a port already, gets a port for its vitals."""
+    command = (sys.executable, "-m", "tasks_service")
+    names = ["scheduler", *(f"worker-{number}" for number in range(1, workers + 1))]
+    children = [Child("web", (*command, "web", "--supervised"))]
+    for place, name in enumerate(names):
+        port = str(vitals_port + place if vitals_port else 0)
+        arguments = (*command, name.partition("-")[0], "--supervised")
+        children.append(Child(name, arguments, {"TASKS_VITALS__PORT": port}))
+    return children
 
 
 def web(context: typer.Context, supervised: Supervised = False) -> None:
@@ -74,14 +84,13 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
 
     services = call.services()
     clock = Scheduler(services.database, services.executor, services.settings)
-    with stopped_by_signals() as stop:
+    with stopped_by_signals() as stop, _watched(call.settings) as loops:
         clock.start()
+        loops.ask("scheduler", clock.alive)
         try:
-            while not stop.wait(_SCHEDULER_LOOKS_SECONDS):
-                if not clock.alive():
-                    log.error("scheduler.dead")
-                    raise typer.Exit(1)
+            stop.wait()
         finally:
+            loops.stop()
             clock.stop()
             services.close()
 
@@ -93,11 +102,25 @@ def worker(context: typer.Context, supervised: Supervised = False) -> None:
     from tasks_service.runner import Worker
 
     services = call.services()
-    with stopped_by_signals() as stop:
+    with stopped_by_signals() as stop, _watched(call.settings) as loops:
         try:
-            Worker(services).run(stop)
+            Worker(services, loops=loops).run(stop)
         finally:
             services.close()
+
+
+@contextmanager
+def _watched(settings: Settings) -> Generator[Loops]:
+    """Let the loops of this process be watched: over HTTP, and by a thread that ends a process whose loop is dead."""
+    loops = Loops()
+    vitals = VitalsServer(settings.vitals, loops)
+    vitals.start()
+    loops.end_process_when_dead()
+    try:
+        yield loops
+    finally:
+        loops.stop()
+        vitals.stop()
 
 
 def _begin(call: Invocation, process: str, supervised: bool, grace_seconds: float | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tasks_service import sweeper
 from tasks_service.database import tasks
 from tasks_service.database.models import Run
-from tasks_service.errors import StorageUnavailableError
+from tasks_service.errors import ServiceError, StorageError, StorageUnavailableError, TransientError
 from tests.house import House, house
 
 __all__ = ["house"]
@@ -66,17 +67,20 @@ def test_the_file_of_a_deleted_task_goes_at_once(house: House) -> None:
     assert house.objects() == []
 
 
-def test_a_storage_that_does_not_answer_is_asked_again_another_time(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [StorageUnavailableError, StorageError])
+def test_a_storage_that_fails_is_asked_again_another_time(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: type[ServiceError]
 ) -> None:
     orphan(house)
 
-    def away(*_: object, **__: object) -> bool:
-        raise StorageUnavailableError
+    def fails(*_: object, **__: object) -> bool:
+        raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(house.services.storage, "delete", away)
-        assert sweep(house, timedelta(hours=2)) == 0
+        patched.setattr(house.services.storage, "delete", fails)
+        with contextlib.suppress(TransientError):  # one that does not answer ends the sweep
+            assert sweep(house, timedelta(hours=2)) == 0
+            assert error is StorageError
     assert sweep(house) == 1
     assert house.objects() == []
 
