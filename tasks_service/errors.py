@@ -128,6 +128,13 @@ class SourceError(ServiceError):
     http_status = 502
 
 
+class UnfitDocumentError(ServiceError):
+    """The format cannot hold a value of the documents as it is; the file was not published."""
+
+    code = "unfit_document"
+    http_status = 422
+
+
 class LinkLimitError(ServiceError):
     """A group about another index selects more documents than it may; narrow its rules."""
 

@@ -27,7 +27,7 @@ from tasks_service.errors import (
     IncompleteError,
     InvalidRequestError,
 )
-from tasks_service.formats import Encoder
+from tasks_service.formats import Encoded, Encoder
 from tasks_service.formats.compression import Compressor, compressor
 from tasks_service.formats.registry import encoder_for
 from tasks_service.pipeline import encoded_chunks
@@ -53,7 +53,7 @@ class ExportOrder:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an attempt stands: rows and bytes written so far, and the exact total of its snapshot."""
+    """Where an attempt stands: documents and bytes written so far, and the exact total of its snapshot."""
 
     rows: int = 0
     total: int | None = None
@@ -131,10 +131,16 @@ class _Sink:
         self._crc32c: _Checksum = google_crc32c.Checksum()
         self.size = 0
         self.rows = 0
+        self.documents = 0
         self.suspicious_cells = 0
 
     def write(self, data: bytes) -> None:
         self._store(self._compression.feed(data))
+
+    def count(self, page: Encoded) -> None:
+        self.rows += page.rows
+        self.documents += page.documents
+        self.suspicious_cells += page.suspicious_cells
 
     def finish(self) -> None:
         self._store(self._compression.finish())
@@ -156,35 +162,24 @@ class _Sink:
 
 
 def _write(order: ExportOrder, snapshot: Snapshot, encoder: Encoder, sink: _Sink, report: Report) -> _Sink:
-    """Write the whole file into the sink; raise IncompleteError where the rows are not the snapshot's total."""
+    """Write the whole file into the sink; raise IncompleteError where the documents are not the snapshot's total."""
 
     def check() -> None:
-        report(Progress(rows=sink.rows, total=snapshot.total, bytes_written=sink.size))
+        report(Progress(rows=sink.documents, total=snapshot.total, bytes_written=sink.size))
 
-    if snapshot.total == 0:
-        sink.write(encoder.empty)
-    else:
-        _write_rows(order, snapshot, encoder, sink, check)
-    sink.finish()
-    if sink.rows != snapshot.total:
-        raise IncompleteError(f"{sink.rows} rows were read where the snapshot holds {snapshot.total}.")
-    check()
-    return sink
-
-
-def _write_rows(
-    order: ExportOrder, snapshot: Snapshot, encoder: Encoder, sink: _Sink, check: Callable[[], None]
-) -> None:
-    sink.write(encoder.header)
-    chunks = encoded_chunks(snapshot.partitions(order.readers), encoder, buffer_bytes=order.buffer_bytes, check=check)
+    writer = encoder.writer()
+    partitions = snapshot.partitions(order.readers) if snapshot.total else ()
+    chunks = encoded_chunks(partitions, encoder, buffer_bytes=order.buffer_bytes, check=check)
     with contextlib.closing(chunks):
         for chunk in chunks:
-            if sink.rows:
-                sink.write(encoder.separator)
-            sink.write(chunk.data)
-            sink.rows += chunk.rows
-            sink.suspicious_cells += chunk.suspicious_cells
-    sink.write(encoder.footer)
+            sink.write(writer.add(chunk))
+            sink.count(chunk)
+    sink.write(writer.finish())
+    sink.finish()
+    if sink.documents != snapshot.total:
+        raise IncompleteError(f"{sink.documents} documents were read where the snapshot holds {snapshot.total}.")
+    check()
+    return sink
 
 
 def _verify(stored: StoredObject, written: _Sink, storage: Storage) -> None:
@@ -207,6 +202,7 @@ def _describe(
         "generation": stored.generation,
         "bytes": stored.size,
         "rows": written.rows,
+        "documents": written.documents,
         "crc32c": stored.crc32c,
         "sha256": written.sha256,
         "file_name": order.file_name,

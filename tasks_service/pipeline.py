@@ -45,12 +45,12 @@ class _Buffer:
 
     def put(self, chunk: Encoded) -> None:
         with self._changed:
-            while self._bytes and self._bytes + len(chunk.data) > self._limit and not self._ended:
+            while self._bytes and self._bytes + chunk.size > self._limit and not self._ended:
                 self._changed.wait()
             if self._ended:
                 raise _EndedError
             self._chunks.append(chunk)
-            self._bytes += len(chunk.data)
+            self._bytes += chunk.size
             self._changed.notify_all()
 
     def get(self, timeout: float) -> Encoded | None:
@@ -61,7 +61,7 @@ class _Buffer:
                 raise self._error
             if self._chunks:
                 chunk = self._chunks.popleft()
-                self._bytes -= len(chunk.data)
+                self._bytes -= chunk.size
                 self._changed.notify_all()
                 return chunk
             if not self._readers:

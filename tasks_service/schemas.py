@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from tasks_service.target_schemas import Target
+
 MAX_ID = 2**63 - 1
 PAGE = 100
 """Entries of a page at most."""
@@ -30,24 +32,6 @@ SegmentId = Annotated[
         }
     ),
 ]
-_COLUMN = {
-    "type": "object",
-    "properties": {"field": {"type": "string"}, "header": {"type": ["string", "null"]}},
-    "required": ["field"],
-    "additionalProperties": False,
-}
-_OPTIONS = {
-    "delimiter": {"type": "string", "minLength": 1, "maxLength": 1, "default": ","},
-    "bom": {"type": "boolean", "default": False},
-    "formula_guard": {"enum": ["off", "escape"], "default": "off"},
-}
-Columns = Annotated[
-    list[Any],
-    WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _COLUMN]}}),
-]
-Options = Annotated[
-    dict[str, Any], WithJsonSchema({"type": "object", "properties": _OPTIONS, "additionalProperties": False})
-]
 DateTime = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
@@ -64,28 +48,6 @@ class Answer(BaseModel):
 
 
 # -- requests ---------------------------------------------------------------------------------------------------
-
-
-class Target(Request):
-    """What to export, and as what kind of file."""
-
-    action: Literal["export"] = Field(description="What to do: `export`.")
-    export_index: str = Field(description="The index to export; `GET /export_indices` lists them.")
-    export_format: str = Field("csv", description="Format of the file: csv, json (one array) or jsonl (a line a row).")
-    format: str | None = Field(None, description="Another name of `export_format`.")
-    columns: Columns | None = Field(
-        None, description='Columns in order, each a field\'s name or `{"field", "header"}`; all where absent.'
-    )
-    compression: str = Field("none", description="Compression of the file: none, gzip or zstd.")
-    options: Options | None = Field(
-        None, description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula)."
-    )
-    on_empty: Literal["file", "skip", "error"] = Field(
-        "file", description="What becomes of an export without rows: an empty file, no file, or an error."
-    )
-    limit: int | None = Field(None, ge=1, le=MAX_ID, description="Export at most so many rows.")
-    dry_data: bool = Field(False, description="Leave out ids, time stamps and empty values. Not offered yet.")
-    retention_days: int | None = Field(None, ge=1, le=3650, description="How long the file is kept.")
 
 
 class Trigger(Request):
@@ -222,7 +184,8 @@ class Result(Answer):
     file_name: str
     format: str
     compression: str
-    records_count: int
+    records_count: int = Field(description="Rows of the file.")
+    documents_count: int = Field(description="Documents in it; fewer than rows where a list has a row an element.")
     bytes: int
     sha256: str
     crc32c: str = Field(description="Base64 of the big-endian checksum.")

@@ -88,6 +88,7 @@ def result(run: Run | None) -> Document | None:
         "format": artifact["format"],
         "compression": artifact["compression"],
         "records_count": artifact["rows"],
+        "documents_count": artifact.get("documents", artifact["rows"]),
         "bytes": artifact["bytes"],
         "sha256": artifact["sha256"],
         "crc32c": artifact["crc32c"],

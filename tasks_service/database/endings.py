@@ -52,7 +52,9 @@ def publish(
     if query is not None:
         values["query"] = query
     if artifact is not None:
-        values |= {"rows": artifact["rows"], "total": artifact["rows"], "bytes_written": artifact["bytes"]}
+        # Progress counts documents; a file may have several rows of one.
+        read = artifact.get("documents", artifact["rows"])
+        values |= {"rows": read, "total": read, "bytes_written": artifact["bytes"]}
     ended = _end(session, claim, now=now, outcome="published", run=values)
     if ended != "now":
         return ended == "before"

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tasks_service.errors import SourceError
-from tasks_service.formats import Encoded
+from tasks_service.formats import Encoded, JoiningWriter, Joints
 from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.csv_query import FORMULA_STARTS, NUMERIC, ROW_END, SEPARATORS, flat_rows_query, rows_query
@@ -44,13 +44,11 @@ class CsvEncoder:
 
     extension = "csv"
     content_type = "text/csv; charset=utf-8"
-    separator = b""
-    footer = b""
 
     def __init__(self, columns: Sequence[FileColumn], options: CsvOptions) -> None:
         """Take the columns in order, at least one."""
-        self.header = _header(columns, options)
-        self.empty = self.header
+        header = _header(columns, options)
+        self.joints = Joints(header=header, empty=header)
         self._spellings = Spellings(columns)
         self._flattener = Flattener(columns)
         wide = len(columns) > _WIDE
@@ -70,6 +68,10 @@ class CsvEncoder:
             sum(piece.rows for piece in pieces),
             sum(piece.suspicious_cells for piece in pieces),
         )
+
+    def writer(self) -> JoiningWriter:
+        """Join the rows, below one header."""
+        return JoiningWriter(self.joints)
 
     def _encode(self, documents: Documents) -> Encoded:
         chunk = one_line(documents)

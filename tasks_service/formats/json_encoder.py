@@ -7,7 +7,7 @@ line (JSON allows no line break inside a string). Called by registry.py.
 
 from __future__ import annotations
 
-from tasks_service.formats import Encoded
+from tasks_service.formats import Encoded, JoiningWriter, Joints
 from tasks_service.sources import Documents
 
 _CR = b"\r"
@@ -28,14 +28,15 @@ class JsonLinesEncoder:
 
     extension = "jsonl"
     content_type = "application/x-ndjson"
-    header = b""
-    separator = b""
-    footer = b""
-    empty = b""
+    joints = Joints()
 
     def encode(self, documents: Documents) -> Encoded:
         """Join one page."""
         return Encoded(one_line([*documents, b""]), len(documents))
+
+    def writer(self) -> JoiningWriter:
+        """Join the lines."""
+        return JoiningWriter(self.joints)
 
 
 class JsonEncoder:
@@ -43,11 +44,12 @@ class JsonEncoder:
 
     extension = "json"
     content_type = "application/json"
-    header = b"[\n"
-    separator = b",\n"
-    footer = b"\n]\n"
-    empty = b"[]\n"
+    joints = Joints(header=b"[\n", separator=b",\n", footer=b"\n]\n", empty=b"[]\n")
 
     def encode(self, documents: Documents) -> Encoded:
         """Join one page."""
-        return Encoded(one_line(documents, self.separator), len(documents))
+        return Encoded(one_line(documents, self.joints.separator), len(documents))
+
+    def writer(self) -> JoiningWriter:
+        """Join the elements to one array."""
+        return JoiningWriter(self.joints)

@@ -226,9 +226,9 @@ def test_a_document_has_the_same_csv_bytes_from_every_source(site: Site, name: s
     with site.source.open(index, EVERYTHING, chain=CHAINS[0], limit=None) as snapshot:
         encoder = encoder_for({"export_format": "csv"}, snapshot.catalog, index)
         found = b"".join(encoder.encode(page).data for pages in snapshot.partitions(2) for page in pages)
-    columns = sorted(encoder.header.decode().strip().split(","))
+    columns = sorted(encoder.joints.header.decode().strip().split(","))
     same = encoder_for({"export_format": "csv", "columns": columns}, snapshot.catalog, index)
-    assert same.header == encoder.header
+    assert same.joints.header == encoder.joints.header
     assert sorted(found.split(b"\r\n")) == sorted(same.encode(expected(name, CHAINS[0])).data.split(b"\r\n"))
 
 

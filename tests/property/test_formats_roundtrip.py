@@ -124,10 +124,10 @@ def same(cell: str | None, value: Any) -> bool:
 def encoded(found: list[bytes], **options: Any) -> tuple[str, int]:
     made = CsvEncoder(COLUMNS, CsvOptions(**options))
     if not found:
-        return made.empty.decode(), 0
+        return made.joints.empty.decode(), 0
     page = made.encode(found)
     assert page.rows == len(found)
-    return (made.header + page.data).decode(), page.suspicious_cells
+    return (made.joints.header + page.data).decode(), page.suspicious_cells
 
 
 def read_by_duckdb(text: str, delimiter: str) -> list[tuple[str | None, ...]]:
@@ -195,7 +195,9 @@ def test_json_and_json_lines_come_back_as_they_went(found: list[tuple[dict[str, 
     lines = b"".join(JsonLinesEncoder().encode(one).data for one in split)
     assert [json.loads(line) for line in lines.split(b"\n")[:-1]] == meant
     array = JsonEncoder()
-    whole = array.header + array.separator.join(array.encode(one).data for one in split) + array.footer
+    whole = (
+        array.joints.header + array.joints.separator.join(array.encode(one).data for one in split) + array.joints.footer
+    )
     assert json.loads(whole) == meant
 
 

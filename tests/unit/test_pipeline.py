@@ -9,17 +9,20 @@ from collections.abc import Iterator
 import pytest
 
 from tasks_service.errors import Cancelled, SourceUnavailableError
-from tasks_service.formats import Encoded
+from tasks_service.formats import Encoded, JoiningWriter, Joints
 from tasks_service.pipeline import encoded_chunks
 from tasks_service.sources import Documents
 
 
 class Lines:
     extension, content_type = "jsonl", "application/x-ndjson"
-    header = separator = footer = empty = b""
+    joints = Joints()
 
     def encode(self, documents: Documents) -> Encoded:
         return Encoded(b"\n".join(documents) + b"\n", len(documents))
+
+    def writer(self) -> JoiningWriter:
+        return JoiningWriter(self.joints)
 
 
 class Partition:

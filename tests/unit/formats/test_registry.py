@@ -24,7 +24,7 @@ def index(columns: list[str] | None = None) -> IndexSettings:
 
 
 def header(target: dict[str, Any], settings: IndexSettings | None = None) -> bytes:
-    return encoder_for(target, CATALOG, settings or index()).header
+    return encoder_for(target, CATALOG, settings or index()).joints.header
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,0 +1,54 @@
+"""The HTTP contract of a task's target: which file to make of which index.
+
+A part of schemas.py, which has the rest and tells how it is used. Columns and options are judged by formats/, with
+every fault at once; here they are documented.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+_COLUMN = {
+    "type": "object",
+    "properties": {"field": {"type": "string"}, "header": {"type": ["string", "null"]}},
+    "required": ["field"],
+    "additionalProperties": False,
+}
+_OPTIONS = {
+    "delimiter": {"type": "string", "minLength": 1, "maxLength": 1, "default": ","},
+    "bom": {"type": "boolean", "default": False},
+    "formula_guard": {"enum": ["off", "escape"], "default": "off"},
+}
+Columns = Annotated[
+    list[Any],
+    WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _COLUMN]}}),
+]
+Options = Annotated[
+    dict[str, Any], WithJsonSchema({"type": "object", "properties": _OPTIONS, "additionalProperties": False})
+]
+
+
+class Target(BaseModel):
+    """What to export, and as what kind of file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    action: Literal["export"] = Field(description="What to do: `export`.")
+    export_index: str = Field(description="The index to export; `GET /export_indices` lists them.")
+    export_format: str = Field("csv", description="Format of the file: csv, json (one array) or jsonl (a line a row).")
+    format: str | None = Field(None, description="Another name of `export_format`.")
+    columns: Columns | None = Field(
+        None, description='Columns in order, each a field\'s name or `{"field", "header"}`; all where absent.'
+    )
+    compression: str = Field("none", description="Compression of the file: none, gzip or zstd.")
+    options: Options | None = Field(
+        None, description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula)."
+    )
+    on_empty: Literal["file", "skip", "error"] = Field(
+        "file", description="What becomes of an export without rows: an empty file, no file, or an error."
+    )
+    limit: int | None = Field(None, ge=1, le=2**63 - 1, description="Export at most so many rows.")
+    dry_data: bool = Field(False, description="Leave out ids, time stamps and empty values. Not offered yet.")
+    retention_days: int | None = Field(None, ge=1, le=3650, description="How long the file is kept.")
