@@ -36,6 +36,7 @@ class Services:
 
     def close(self) -> None:
         """Release connections; the services are not used afterwards."""
+        self.executor.close()
         self.source.close()
         self.storage.close()
         self.database.dispose()
@@ -43,15 +44,14 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Build the services that the settings name. Connects to nothing; connections open at first use."""
-    from tasks_service.executors.table import TableExecutor
-
     secret_key = load_secret_key(settings)
+    database = Database(settings.database)
     return Services(
         settings=settings,
-        database=Database(settings.database),
+        database=database,
         source=_source(settings),
         storage=_storage(settings, secret_key),
-        executor=TableExecutor(),
+        executor=_executor(settings, database),
         secret_key=secret_key,
     )
 
@@ -92,6 +92,16 @@ def _create_key(path: Path) -> None:
         pass  # another process was first: its key is the key
     finally:
         draft.unlink()
+
+
+def _executor(settings: Settings, database: Database) -> Executor:
+    if settings.executor.kind == "procrastinate":
+        from tasks_service.executors.procrastinate import ProcrastinateExecutor
+
+        return ProcrastinateExecutor(database.connection_parameters())
+    from tasks_service.executors.table import TableExecutor
+
+    return TableExecutor()
 
 
 def _source(settings: Settings) -> Source:

@@ -36,7 +36,6 @@ class ServiceSettings(Section):
         "state_directory/secret.key; set it when processes on several hosts must agree.",
     )
     state_directory: Path = Field(Path("var"), description="Where the service keeps what it makes for itself.")
-    executor: Literal["table"] = Field("table", description="What wakes workers: table (they poll the run table).")
     log_format: Literal["console", "json"] = Field(
         "console", description="Log lines for people, or one JSON object each."
     )
@@ -199,6 +198,21 @@ class WorkerSettings(Section):
         return self
 
 
+class ExecutorSettings(Section):
+    """What wakes workers."""
+
+    kind: Literal["table", "procrastinate"] = Field(
+        "table",
+        description="table (workers poll the run table), or procrastinate (messages through PostgreSQL wake them).",
+    )
+    safety_poll_seconds: float = Field(
+        30, ge=1, le=600, description="How often a worker looks that no message wakes (procrastinate); table: unused."
+    )
+    rescue_interval_seconds: float = Field(
+        5, gt=0, le=60, description="How often schedulers offer again what no message woke for; table: unused."
+    )
+
+
 class LimitSettings(Section):
     """What one chain may have at once."""
 
@@ -253,6 +267,7 @@ class Settings(Section):
     gcs: GcsSettings = GcsSettings.model_validate({})
     scheduler: SchedulerSettings = SchedulerSettings.model_validate({})
     worker: WorkerSettings = WorkerSettings.model_validate({})
+    executor: ExecutorSettings = ExecutorSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
     indices: dict[Name, IndexSettings] = Field(default_factory=default_indices)
 
@@ -268,6 +283,20 @@ class Settings(Section):
         if self.storage.kind == "gcs" and not self.gcs.bucket:
             raise ValueError("gcs.bucket must be set where storage.kind is gcs")
         return self
+
+    @model_validator(mode="after")
+    def _postgresql_for_messages(self) -> Settings:
+        if self.executor.kind == "procrastinate" and not self.database.url.get_secret_value().startswith("postgresql"):
+            raise ValueError(
+                "executor.kind = procrastinate needs PostgreSQL: set database.url to "
+                "postgresql+psycopg://USER:PASSWORD@HOST/NAME, or leave executor.kind at table"
+            )
+        return self
+
+    @property
+    def idle_poll_seconds(self) -> float:
+        """How often a worker that nothing wakes looks for a run."""
+        return self.worker.poll_interval_seconds if self.executor.kind == "table" else self.executor.safety_poll_seconds
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Loops:
         """Add a loop that tells itself whether it is alive."""
         self._alive = {**self._alive, name: alive}  # whoever reads it now goes on with the old one
 
-    def start(self, name: str, body: Callable[[], None], *, every_seconds: float) -> None:
+    def start(self, name: str, body: Callable[[], object], *, every_seconds: float) -> None:
         """Call `body` from a thread now and then every so many seconds, until `stop`; whatever it raises is logged."""
         loop = self.add(name, max(every_seconds, LONGEST_LOOK_SECONDS))
 

@@ -61,8 +61,9 @@ class Worker:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._drain = Drain()
         self._swept_at = float("-inf")
+        self._idle_seconds = services.settings.idle_poll_seconds
         # A look takes long where the database is away: it is asked again for a while (Database.retrying).
-        self._loop = (loops or Loops()).add("worker", max(self._settings.poll_interval_seconds, RETRY_SECONDS))
+        self._loop = (loops or Loops()).add("worker", max(self._idle_seconds, RETRY_SECONDS))
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then finish the run in hand, or hand it back once the grace is over."""
@@ -73,18 +74,20 @@ class Worker:
             self._loop.tick()
             worked = attempted("worker", self._turn)
             if not worked:
-                self._services.executor.wait(self._settings.poll_interval_seconds)
+                # A database that did not answer wakes nobody: it is looked at again soon.
+                unknown = worked is None
+                self._services.executor.wait(self._settings.poll_interval_seconds if unknown else self._idle_seconds)
         log.info("worker.stopped", worker=self.name)
 
-    def _turn(self) -> bool:
-        """Carry out a run if there is one, and sweep if it is time; tell whether there was a run."""
+    def _turn(self) -> bool | None:
+        """Carry out a run if there is one, and sweep if it is time; tell whether there was a run, None: unknown."""
         try:
             worked = self.work_once()
             self._sweep_now_and_then()
         except TransientError as error:
             # The database did not answer, for longer than retrying() tries; a worker outlives that.
             log.warning("worker.unavailable", code=error.code, detail=error.detail)
-            return False
+            return None
         return worked
 
     def work_once(self) -> bool:
@@ -136,7 +139,7 @@ class Worker:
             self._record(lambda s, now: claims.cancelled(s, claim, now=now))
             log.info("run.cancelled")
         except Interrupted:
-            self._record(lambda s, now: claims.hand_back(s, claim, now=now))
+            self._hand_back(claim)
             log.info("run.handed_back")
         except ServiceError as error:
             self._fail(claim, error)
@@ -219,6 +222,17 @@ class Worker:
             self._services.storage.delete(exported.stored.name, generation=exported.stored.generation)
         raise LeaseLost
 
+    def _hand_back(self, claim: Claim) -> None:
+        """Give the run back to the queue, and wake a worker for it."""
+
+        def hand_back(session: Session, now: datetime) -> bool:
+            given = claims.hand_back(session, claim, now=now)
+            if given:
+                self._services.executor.offer(session, claim.run_id)
+            return given
+
+        self._record(hand_back)
+
     def _fail(self, claim: Claim, error: ServiceError) -> None:
         """Record a failure: another attempt later where that can help, the end of the run where it cannot."""
         failures = claim.attempts + 1
@@ -227,7 +241,10 @@ class Worker:
 
         def fail(session: Session, now: datetime) -> bool:
             retry_at = now + delay if again else None
-            return claims.fail(session, claim, now=now, code=error.code, detail=error.detail, retry_at=retry_at)
+            failed = claims.fail(session, claim, now=now, code=error.code, detail=error.detail, retry_at=retry_at)
+            if failed and retry_at is not None:
+                self._services.executor.offer(session, claim.run_id, at=retry_at)
+            return failed
 
         recorded = self._record(fail)
         log.warning("run.failed", code=error.code, detail=error.detail, retry=again, recorded=recorded)

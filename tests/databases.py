@@ -79,12 +79,18 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         yield made
         made.dispose()
         return
-    shared: Database = request.getfixturevalue("migrated_postgresql")
+    yield emptied(request.getfixturevalue("migrated_postgresql"))
+
+
+def emptied(shared: Database) -> Database:
+    """The PostgreSQL database that tests share, without a row or a message, at the real time."""
     names = ", ".join(f'"{table}"' for table in SQLModel.metadata.tables)
     with shared.write() as session:
         session.connection().execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        for table in ("procrastinate_jobs", "procrastinate_workers"):
+            session.connection().execute(text(f"TRUNCATE tasks_procrastinate.{table} CASCADE"))
     shared.clock_offset = timedelta(0)
-    yield shared
+    return shared
 
 
 @dataclass

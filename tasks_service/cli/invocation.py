@@ -60,6 +60,11 @@ class Invocation:
         from tasks_service.database import schema
 
         schema.require_current(self.database)
+        if self.settings.executor.kind == "procrastinate":
+            from tasks_service.executors import procrastinate_schema
+
+            with self.database.read() as session:
+                procrastinate_schema.require_fitting(session.connection())
         return self.database
 
     def writing(self, write: Callable[[Session, datetime], T]) -> T:

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -80,6 +81,7 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
     """Turn due occurrences into runs. Any number may run at once."""
     call = invocation(context)
     _begin(call, "scheduler", supervised, grace_seconds=call.settings.worker.grace_seconds)
+    from tasks_service.rescuer import rescue
     from tasks_service.scheduler import Scheduler
 
     services = call.services()
@@ -87,6 +89,9 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
     with stopped_by_signals() as stop, _watched(call.settings) as loops:
         clock.start()
         loops.ask("scheduler", clock.alive)
+        if call.settings.executor.kind != "table":
+            look = partial(rescue, services.database, services.executor, call.settings.limits.running_per_chain)
+            loops.start("rescuer", look, every_seconds=call.settings.executor.rescue_interval_seconds)
         try:
             stop.wait()
         finally:

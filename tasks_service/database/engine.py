@@ -171,6 +171,12 @@ class Database:
             moment = datetime.fromisoformat(moment)
         return moment.astimezone(UTC) + self.clock_offset
 
+    def connection_parameters(self) -> dict[str, Any]:
+        """Return how psycopg connects to this PostgreSQL, for a connection outside the engine's pool."""
+        _, parameters = self.engine.dialect.create_connect_args(self._url)
+        parameters.pop("context", None)  # SQLAlchemy's own adapters, which are no parameter of a connection
+        return {**_POSTGRESQL_CONNECT, **parameters}
+
     def dispose(self) -> None:
         """Close every connection; the next use opens new ones."""
         with self._lock:

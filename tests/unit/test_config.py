@@ -250,6 +250,10 @@ def test_an_index_that_cannot_be_named_so_is_told_how_names_are() -> None:
 
 CLASHES = [
     ("[storage]\nkind = 'gcs'", "gcs.bucket must be set where storage.kind is gcs."),
+    (
+        "[executor]\nkind = 'procrastinate'",
+        "executor.kind = procrastinate needs PostgreSQL: set database.url to postgresql+psycopg://",
+    ),
     ("[worker]\nheartbeat_seconds = 50", "heartbeat_seconds must be at most half of lease_seconds."),
     ("[elasticsearch]\nusername = 'u'", "elasticsearch.username and elasticsearch.password must be set together."),
     ("[indices]", "at least one index must be configured"),

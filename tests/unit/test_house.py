@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "vitals": LEAVES | {"loops"},
     "lease": LEAVES | {"database", "export"},
     "sweeper": LEAVES | {"database", "storage"},
+    "rescuer": LEAVES | {"database", "executors"},
     "runner": LEAVES | {"app", "database", "executors", "export", "lease", "sweeper", "filenames", "loops"},
     "scheduler": LEAVES | {"database", "schedule", "executors"},
     "target_schemas": set(),
@@ -73,6 +74,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "alembic": ("tasks_service/database/",),
     "typer": ("tasks_service/cli/",),
     "gunicorn": ("tasks_service/cli/",),
+    "procrastinate": ("tasks_service/executors/procrastinate",),
 }
 
 
