@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,10 +91,15 @@ class Api:
 
 
 class Service:
-    """One installation: its directory, its environment, its processes."""
+    """One installation: its directory, its environment, its processes.
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+    Several may share a directory and a database, as hosts of one installation; `inside` starts the command lines of
+    one that runs elsewhere.
+    """
+
+    def __init__(self, directory: Path, environment: Mapping[str, str], inside: Sequence[str] = ()) -> None:
         self.directory = directory
+        self.inside = inside
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "service.log"
@@ -114,7 +119,7 @@ class Service:
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "tasks_service", *arguments],
+            [*self.inside, sys.executable, "-m", "tasks_service", *arguments],
             cwd=self.directory,
             env=self.environment,
             capture_output=True,
@@ -135,7 +140,7 @@ class Service:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tasks_service", *arguments],
+                [*self.inside, sys.executable, "-m", "tasks_service", *arguments],
                 cwd=self.directory,
                 env=self.environment | environment,
                 stdout=log,

@@ -10,9 +10,12 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers.hosts import Host
 from tests.servers.keeper import Running, Server, run_by_hand
 from tests.servers.parts import UnavailableError, run, under_ci
 from tests.servers.processes import StartError, end, free_port, give, start, tail, unprivileged, wait_until
@@ -20,6 +23,7 @@ from tests.servers.processes import StartError, end, free_port, give, start, tai
 USER = "tasks"
 BOOT_SECONDS = 60.0
 PORT_TRIES = 5
+HOST_PORT = 5432
 SETTINGS = """\
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -83,6 +87,36 @@ class PostgreSQL(Server):
 
 
 SERVER = PostgreSQL()
+
+
+@contextmanager
+def on_host(directory: Path, host: Host) -> Iterator[str]:
+    """A cluster of its own that listens on a host's address, for the hosts beside it; yields a new database's URL."""
+    binaries, data, log = _binaries(), directory / "data", directory / "output.log"
+    data.mkdir(parents=True)
+    for parent in directory.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o011)  # the server is nobody, and its way leads through the test's
+    give(directory)
+    _initdb(binaries, data)
+    with (data / "postgresql.conf").open("a") as settings:
+        settings.write(SETTINGS + f"listen_addresses = '{host.address}'\n")
+    with (data / "pg_hba.conf").open("a") as access:
+        access.write(f"host all all {host.address}/24 trust\n")
+    uid, gid = unprivileged() or (os.getuid(), os.getgid())
+    as_nobody = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+    server = (*host.inside, *as_nobody, str(binaries / "postgres"), "-D", str(data), "-p", str(HOST_PORT))
+    process = start(server, log=log, cwd=directory, orphaned=signal.SIGQUIT)
+    create = (*host.inside, str(binaries / "createdb"), "-h", host.address, "-p", str(HOST_PORT), "-U", USER, "tasks")
+    try:
+        wait_until(
+            lambda: subprocess.run(create, capture_output=True, check=False).returncode == 0,
+            process,
+            log=log,
+            seconds=BOOT_SECONDS,
+        )
+        yield f"postgresql+psycopg://{USER}@{host.address}:{HOST_PORT}/tasks"
+    finally:
+        end(process, signal.SIGINT)
 
 
 def _binaries() -> Path:
