@@ -35,7 +35,7 @@ def readiness(context: Context) -> Reply:
     services = context.services
     return _reply(
         [
-            _check("database", lambda: schema.require_current(services.database)),
+            _check("database", lambda: schema.require_current(services.database, or_newer=True)),
             _check("source", services.source.check),
             _check("storage", lambda: services.storage.check(writing=False)),
         ]

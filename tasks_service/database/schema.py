@@ -37,8 +37,11 @@ def current_revision(database: Database) -> str | None:
         return MigrationContext.configure(session.connection()).get_current_revision()
 
 
-def require_current(database: Database) -> None:
+def require_current(database: Database, *, or_newer: bool = False) -> None:
     """Return where the database has the schema this version knows.
+
+    With `or_newer` a schema it does not know passes too: migrations leave a version that runs already able to go on,
+    so that an upgrade under way does not take every running process out of service.
 
     Raises:
         SchemaVersionError: it has none, an older or an unknown one; the message says what to run.
@@ -54,6 +57,8 @@ def require_current(database: Database) -> None:
         raise SchemaVersionError(
             f"The database's schema is {current}, this version needs {head}; run `tasks-service db upgrade`."
         )
+    if or_newer:
+        return
     raise SchemaVersionError(
         f"The database's schema is {current}, which this version ({head}) does not know: it is newer. "
         "Install the version of the service that made it."

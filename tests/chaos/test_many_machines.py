@@ -1,4 +1,4 @@
-"""Two schedulers and two workers on PostgreSQL: each occurrence of twenty every-minute tasks runs once."""
+"""Two schedulers and two workers on PostgreSQL, woken by messages: each occurrence of twenty tasks runs once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def service(tmp_path: Path, postgresql_database: Callable[[], str]) -> Iterator[
     folder.mkdir(parents=True)
     rows = [{"id": n, "chain_id": CHAIN, "name": f"product {n}"} for n in range(50)]
     (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    service = Service(tmp_path, {"TASKS_DATABASE__URL": postgresql_database()})
+    environment = {"TASKS_DATABASE__URL": postgresql_database(), "TASKS_EXECUTOR__KIND": "procrastinate"}
+    service = Service(tmp_path, environment)
     service.command("db", "upgrade")
     for kind in ("web", "scheduler", "scheduler", "worker", "worker"):
         service.start(kind)

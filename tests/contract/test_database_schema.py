@@ -92,6 +92,7 @@ def test_an_unknown_schema_is_refused_with_what_to_do(make: Callable[[], Databas
         session.connection().execute(text("UPDATE alembic_version SET version_num = 'zzzz'"))
     with pytest.raises(SchemaVersionError, match=r"zzzz.*newer"):
         schema.require_current(database)
+    schema.require_current(database, or_newer=True)  # as a process that runs already while an upgrade is under way
 
 
 def test_an_older_schema_is_refused_with_what_to_run(make: Callable[[], Database]) -> None:
@@ -103,6 +104,8 @@ def test_an_older_schema_is_refused_with_what_to_run(make: Callable[[], Database
         match=f"is 0001, this version needs {schema.head_revision()}; run `tasks-service db upgrade`",
     ):
         schema.require_current(database)
+    with pytest.raises(SchemaVersionError):
+        schema.require_current(database, or_newer=True)
 
 
 def test_several_upgrades_at_once_are_one(make: Callable[[], Database]) -> None:
