@@ -37,11 +37,13 @@ def _claim(database: Database) -> None:
 
 
 @contextmanager
-def _idle(database: Database, make: Callable[[], Executor], poll_seconds: float) -> Iterator[list[float]]:
+def _idle(
+    database: Database, make: Callable[[], Executor], poll_seconds: float, workers: int = WORKERS
+) -> Iterator[list[float]]:
     """Workers that find nothing; yields when each was woken, by the monotonic clock."""
     woken: list[float] = []
     stop = threading.Event()
-    executors = [make() for _ in range(WORKERS)]
+    executors = [make() for _ in range(workers)]
 
     def work(executor: Executor) -> None:
         while not stop.is_set():
@@ -89,8 +91,10 @@ def main() -> None:
                 spent = (time.process_time() - cpu) / IDLE_SECONDS
                 rate = (_transactions(database) - before) / IDLE_SECONDS
                 print(f"{name}: {WORKERS} idle workers: {rate:.0f} transactions/s, {spent:.2f} of a core")
-        with _idle(database, kinds["messages"][0], 600.0) as woken:
-            _latency(database, sender, woken)
+        for workers in (2, WORKERS):
+            with _idle(database, kinds["messages"][0], 600.0, workers) as woken:
+                print(f"messages, {workers} idle workers (threads of one process):", end=" ")
+                _latency(database, sender, woken)
         _herd(database, sender)
         database.dispose()
 
@@ -108,7 +112,7 @@ def _latency(database: Database, sender: Executor, woken: list[float]) -> None:
         time.sleep(0.05)
     took.sort()
     median, late = statistics.median(took), took[int(len(took) * 0.99) - 1]
-    print(f"messages: offered to woken, {OFFERS} times: median {median:.1f} ms, p99 {late:.1f} ms")
+    print(f"offered to woken, {OFFERS} times: median {median:.1f} ms, p99 {late:.1f} ms")
 
 
 def _herd(database: Database, sender: Executor) -> None:
