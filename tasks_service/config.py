@@ -218,6 +218,9 @@ class LimitSettings(Section):
 
     running_per_chain: int = Field(10, ge=1, description="Runs of one chain going at a time; the others queue.")
     queued_per_chain: int = Field(1000, ge=1, description="Queued runs of one chain; above, new ones are answered 429.")
+    backfill_occurrences: int = Field(
+        10_000, ge=1, le=100_000, description="Occurrences one backfill may have; more are to be asked for in parts."
+    )
     linked_documents: int = Field(
         100_000, ge=1, le=1_000_000, description="Documents of another index that one group of a segment may select."
     )

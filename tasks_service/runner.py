@@ -155,7 +155,7 @@ class Worker:
         def check(session: Session) -> str | None:
             reason = clients.standing(session, claim.client_id)
             if reason is not None and (task := tasks.get_task(session, claim.task_id, chain=None)) is not None:
-                tasks.pause_task(session, task, now=self._services.database.now(session), note=reason)
+                tasks.pause_task(session, task, now=self._services.database.now(session), note=reason, reason=reason)
             return reason
 
         reason = self._services.database.retrying(check)

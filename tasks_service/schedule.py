@@ -34,6 +34,7 @@ __all__ = [
     "first_occurrence",
     "next_run_dates",
     "occurrences",
+    "occurrences_between",
     "parse_cron",
     "plan",
     "read_segment_id",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _SECOND = timedelta(seconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 # An occurrence claimed so late is a missed one. Two polls, and never less than what a busy moment may cost.
 _LEAST_GRACE = timedelta(seconds=60)
 # Occurrences decided in one plan: after long downtime the rest follows in the next, so that no transaction
@@ -168,6 +170,23 @@ def first_occurrence(trigger: Mapping[str, Any], *, created_at: datetime) -> dat
 def next_run_dates(trigger: Mapping[str, Any], *, after: datetime, count: int = 5) -> list[datetime]:
     """Return the next occurrences strictly after a moment, `count` at most."""
     return list(islice(_of(trigger, after=after), count))
+
+
+def occurrences_between(
+    trigger: Mapping[str, Any], *, start: datetime, end: datetime, most: int
+) -> tuple[list[datetime], datetime | None]:
+    """Return the occurrences of a trigger from `start` to before `end`, `most` of them, and the one that follows those.
+
+    None follows where they were all.
+    """
+    found: list[datetime] = []
+    for instant in _of(trigger, after=start - _MICROSECOND):
+        if instant >= end:
+            break
+        if len(found) == most:
+            return found, instant
+        found.append(instant)
+    return found, None
 
 
 def plan(trigger: Mapping[str, Any], *, due: datetime, now: datetime, limits: Limits) -> Plan:

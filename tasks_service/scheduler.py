@@ -29,7 +29,7 @@ from apscheduler.schedulers.background import BackgroundScheduler  # pyright: ig
 from apscheduler.triggers import base as triggers  # pyright: ignore[reportMissingTypeStubs]
 
 from tasks_service.config import Settings
-from tasks_service.database import due
+from tasks_service.database import backfills, due
 from tasks_service.database.due import DueRun
 from tasks_service.database.engine import Database
 from tasks_service.executors import Executor
@@ -69,7 +69,7 @@ class Scheduler:
         self._executor = executor
         self._batch = settings.scheduler.batch
         self._poll_seconds = settings.scheduler.poll_interval_seconds
-        self._queued_per_chain = settings.limits.queued_per_chain
+        self._limits = settings.limits
         self._planner = Planner(Limits.of(settings.scheduler))
         self._stopping = threading.Event()
         self._clock: _Clock | None = None
@@ -121,12 +121,41 @@ class Scheduler:
                     now=self._database.now(session),
                     batch=self._batch,
                     planner=self._planner,
-                    queued_per_chain=self._queued_per_chain,
+                    queued_per_chain=self._limits.queued_per_chain,
                     offer=self._executor.offer,
                 )
             made += batch
             if not batch or monotonic() > until or self._stopping.is_set():
-                return made
+                break
+        self._advance_backfills(until)
+        return made
+
+    def _advance_backfills(self, until: float) -> None:
+        """Make the runs of backfills that there is room for now, each backfill in a transaction of its own.
+
+        Where one found no room, the younger ones of its chain are not tried in this pass.
+        """
+        with self._database.read() as session:
+            wanting = backfills.wanting(session)
+        full: set[int] = set()
+        for backfill_id, chain in wanting:
+            if chain in full:
+                continue
+            with self._database.write() as session:
+                made = backfills.advance(
+                    session,
+                    backfill_id,
+                    now=self._database.now(session),
+                    running_per_chain=self._limits.running_per_chain,
+                    queued_per_chain=self._limits.queued_per_chain,
+                    offer=self._executor.offer,
+                )
+            if made:
+                log.info("backfill.advanced", backfill_id=backfill_id, chain=chain, runs=made)
+            else:
+                full.add(chain)
+            if monotonic() > until or self._stopping.is_set():
+                return
 
     def _fire(self, run: DueRun) -> None:
         """Say that a run was made; APScheduler calls this for each. Its workers were woken by the commit."""

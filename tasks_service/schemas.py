@@ -67,6 +67,9 @@ class Trigger(Request):
     overlap: Literal["skip", "buffer_one", "buffer_all", "allow", "cancel_other"] | None = Field(
         None, description="With `cron`: what becomes of an occurrence that is due while a run is going."
     )
+    pause_after_failures: int | None = Field(
+        None, ge=1, le=1000, description="With `cron`: pause the task after so many failed runs in a row."
+    )
     segment: SegmentDocument | None = Field(None, description="Rules that choose rows; every row where absent.")
     segment_id: SegmentId | None = Field(
         None, description="A saved segment of the task's chain and index; each run uses its newest version."
@@ -165,6 +168,9 @@ class Paused(Answer):
 
     since: DateTime
     note: str | None
+    reason: str | None = Field(
+        description="Null where somebody paused it, else a slug: failures, client_removed, scope_lost, invalid_trigger."
+    )
 
 
 class LogEntry(Answer):
@@ -260,6 +266,7 @@ class Run(Answer):
     detail: str | None
     occurrence: DateTime
     repeats: int | None = Field(description="The run this one repeats.")
+    backfill: int | None = Field(description="The backfill it belongs to.")
     created_date: DateTime
     started_date: DateTime | None
     finished_date: DateTime | None
@@ -323,39 +330,3 @@ class ExportIndexPage(Answer):
     results: list[ExportIndex]
     next: None
     previous: None
-
-
-class Check(Answer):
-    """One part the service depends on."""
-
-    name: str
-    ok: bool
-    detail: str
-
-
-class Health(Answer):
-    """Whether this process can do its work."""
-
-    status: Literal["ok", "failing"]
-    checks: list[Check]
-
-
-class ProblemFault(BaseModel):
-    """One fault of a request."""
-
-    pointer: str | None = Field(None, description="JSON pointer into the body.")
-    parameter: str | None = Field(None, description="Name of the query parameter or header.")
-    code: str
-    detail: str = Field(description="What would be right.")
-
-
-class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str = Field(description="Stable slug for programs.")
-    instance: str = Field(description="The request's id, also in X-Request-Id.")
-    errors: list[ProblemFault] | None = Field(None, description="Every fault of the request.")

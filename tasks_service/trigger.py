@@ -1,9 +1,9 @@
 """A task's trigger as a document: checked whole, every fault at once, and brought into its one stored form.
 
 Stored are {"once": "2026-05-26T12:00:00Z", "timezone": ...} or {"cron", "timezone", "start_at", "end_at",
-"jitter", "misfire", "overlap"}, instants in UTC, and beside it the segment untouched or the id of a saved one as
-an integer. What a trigger's segment means is segments/, which saved segments there are is database/; what its
-occurrences are is schedule.py, through which everybody calls this module. Pure.
+"jitter", "misfire", "overlap", "pause_after_failures"}, instants in UTC, and beside it the segment untouched or the id
+of a saved one as an integer. What a trigger's segment means is segments/, which saved segments there are is
+database/; what its occurrences are is schedule.py, through which everybody calls this module. Pure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ LONGEST_JITTER = 3600
 # A line like 29 February fires every four years; one that stays silent for longer is a mistake.
 SOONEST = timedelta(days=5 * 366)
 _POINTER = "/trigger"
-_OF_CRON = ("start_at", "end_at", "jitter", "misfire", "overlap")
+MOST_FAILURES = 1000
+_OF_CRON = ("start_at", "end_at", "jitter", "misfire", "overlap", "pause_after_failures")
 _MEMBERS = ("once", "cron", "timezone", *_OF_CRON, "segment", "segment_id")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
@@ -171,6 +172,8 @@ def _cron(given: Mapping[str, Any], zone: ZoneInfo | None, now: datetime, faults
     for name in ("start_at", "end_at"):
         stored[name] = _moment(given[name], name, zone, faults) if name in given else None
     stored["jitter"] = _jitter(given.get("jitter", 0), faults)
+    if "pause_after_failures" in given:
+        stored["pause_after_failures"] = _failures(given["pause_after_failures"], faults)
     for name, known in (("misfire", MISFIRE), ("overlap", OVERLAP)):
         if name not in given:
             continue
@@ -198,6 +201,14 @@ def _jitter(value: object, faults: list[Fault]) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LONGEST_JITTER:
         faults.append(_fault("jitter", "out_of_range", f"must be a whole number of seconds, 0 to {LONGEST_JITTER}"))
         return 0
+    return value
+
+
+def _failures(value: object, faults: list[Fault]) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_FAILURES:
+        detail = f"must be a whole number of failed runs in a row, 1 to {MOST_FAILURES}"
+        faults.append(_fault("pause_after_failures", "out_of_range", detail))
+        return None
     return value
 
 

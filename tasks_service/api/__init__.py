@@ -32,6 +32,7 @@ def register(
     tick, by name, for /healthz.
     """
     from tasks_service.api import open_routes, problems, routes
+    from tasks_service.api.backfill_routes import BACKFILL_ROUTES
     from tasks_service.api.calls import Context
     from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
     from tasks_service.api.indices import ROUTES as INDEX_ROUTES
@@ -41,7 +42,14 @@ def register(
 
     seats = threading.Semaphore(services.settings.web.threads // _WAITING_SHARE)
     context = Context(services, seats, pause or _pause, loops or _no_loops)
-    declared = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES, *EXPLANATION_ROUTES)
+    declared = (
+        *TASK_ROUTES,
+        *BACKFILL_ROUTES,
+        *INDEX_ROUTES,
+        *SAVED_SEGMENT_ROUTES,
+        *SEGMENT_ROUTES,
+        *EXPLANATION_ROUTES,
+    )
     routes.prepare(app)
     problems.install(app)
     for route in declared:

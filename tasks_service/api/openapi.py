@@ -33,6 +33,7 @@ from tasks_service.errors import (
     NotFoundError,
     ServiceError,
 )
+from tasks_service.problem_schemas import Health, Problem
 
 Document = dict[str, Any]
 _REF = "#/components/schemas/{model}"
@@ -40,6 +41,7 @@ _ID = {"type": "integer", "minimum": 1, "maximum": schemas.MAX_ID}
 _PATH_PARAMETERS: dict[str, Document] = {
     "task_id": {"description": "The task's id.", "schema": _ID},
     "run_id": {"description": "The run's id.", "schema": _ID},
+    "backfill_id": {"description": "The backfill's id.", "schema": _ID},
     "segment_id": {"description": "The saved segment's id.", "schema": _ID},
     "version": {"description": "The number of the version.", "schema": _ID},
     "name": {"description": "The index's name.", "schema": {"type": "string"}},
@@ -102,8 +104,8 @@ def errors_of(route: Route) -> list[type[ServiceError]]:
 
 
 _OPEN_PATHS: Sequence[tuple[str, type[BaseModel] | str, str]] = (
-    ("/healthz", schemas.Health, "Is this process alive, and does the database answer?"),
-    ("/readyz", schemas.Health, "Can this process serve: database and schema, source, storage?"),
+    ("/healthz", Health, "Is this process alive, and does the database answer?"),
+    ("/readyz", Health, "Can this process serve: database and schema, source, storage?"),
     ("/openapi.json", "application/json", "This document."),
     ("/docs", "text/html", "This document for people."),
 )
@@ -213,7 +215,7 @@ def _schemas(routes: Sequence[Route]) -> Document:
         if route.body is not None:
             asked[route.body] = "validation"
         asked |= {answer.model: "serialization" for answer in route.answers if answer.model is not None}
-    asked |= {schemas.Problem: "serialization", schemas.Health: "serialization"}
+    asked |= {Problem: "serialization", Health: "serialization"}
     _, definitions = models_json_schema(list(asked.items()), ref_template=_REF)
     return cast("Document", _tidy(definitions["$defs"]))
 

@@ -28,7 +28,7 @@ READ = "tasks:read"
 WRITE = "tasks:write"
 
 
-_ID_PARAMETERS = re.compile(r"\{(task_id|run_id|segment_id|version)\}")
+_ID_PARAMETERS = re.compile(r"\{(task_id|run_id|backfill_id|segment_id|version)\}")
 _DISCARDED_BYTES = 16 * 1024 * 1024
 _DISCARDED_CHUNK = 64 * 1024
 

@@ -19,7 +19,7 @@ from tasks_service.api.cursors import Pages
 from tasks_service.api.execution import FINAL, RETRY_AFTER_SECONDS
 from tasks_service.api.problems import GoingError
 from tasks_service.api.tasks import find_task
-from tasks_service.database import runs, shown, tasks
+from tasks_service.database import backfills, runs, shown, tasks
 from tasks_service.database.models import Run, Task
 from tasks_service.errors import ConflictError, NotFoundError
 from tasks_service.schemas import PageQuery
@@ -97,6 +97,8 @@ def retry_run(call: Call) -> Reply:
         if (going := shown.repeat_going(session, call.path["run_id"])) is not None:
             raise GoingError(f"Run {going.id} repeats this one already and is {going.state}.")
         now = database.now(session)
+        if run.backfill_id is not None:
+            backfills.reopen_backfill(session, run.backfill_id)
         repeat = queue_run(call.services, session, task, kind="retry", occurrence=run.occurrence, now=now, repeats=run)
         session.flush()
         [document] = _documents(session, [repeat])

@@ -7,12 +7,14 @@ place of an object in the storage, a lease, a worker's queue) is left out once. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from segments import Field, operators_for
+from tasks_service.database.backfills import Progress
 from tasks_service.database.clients import Principal
-from tasks_service.database.models import Attempt, Client, Event, Run, SavedSegment, SegmentVersion, Task
+from tasks_service.database.models import Attempt, Backfill, Client, Event, Run, SavedSegment, SegmentVersion, Task
 
 Document = dict[str, Any]
 
@@ -43,7 +45,7 @@ def listed_task(task: Task, author: Client | Principal | None, result_run: Run |
     """Return a task without its log."""
     paused = None
     if task.paused_at is not None:
-        paused = {"since": moment(task.paused_at), "note": task.paused_note}
+        paused = {"since": moment(task.paused_at), "note": task.paused_note, "reason": task.paused_reason}
     return {
         "id": task.id,
         "chain": task.chain,
@@ -109,6 +111,7 @@ def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> 
         "detail": run.detail,
         "occurrence": moment(run.occurrence),
         "repeats": run.repeats_run_id,
+        "backfill": run.backfill_id,
         "created_date": moment(run.created_at),
         "started_date": moment_or_none(run.started_at),
         "finished_date": moment_or_none(run.finished_at),
@@ -124,6 +127,24 @@ def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> 
         },
         "query": run.query,
         "artifact": result(run),
+    }
+
+
+def backfill(one: Backfill, progress: Progress, author: Client | Principal | None) -> Document:
+    """Return a backfill with where its occurrences are."""
+    return {
+        "id": one.id,
+        "task": one.task_id,
+        "state": one.state,
+        "reason": one.reason,
+        "start": moment(one.start_at),
+        "end": moment(one.end_at),
+        "reprocess": one.reprocess,
+        "concurrency": one.concurrency,
+        "created_by": _author(one.client_id, author),
+        "created_date": moment(one.created_at),
+        "finished_date": moment_or_none(one.finished_at),
+        "progress": asdict(progress),
     }
 
 

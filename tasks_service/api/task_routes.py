@@ -10,6 +10,7 @@ from typing import Any
 from tasks_service.api.creation import create_task
 from tasks_service.api.downloads import NoFileError, NotDoneError, get_run_download_url, get_task_download_url
 from tasks_service.api.execution import execute_task
+from tasks_service.api.idempotency import IDEMPOTENCY_KEY
 from tasks_service.api.problems import GoingError, InvalidParametersError
 from tasks_service.api.routes import READ, WRITE, Header, Route, Success
 from tasks_service.api.runs import RunEndedError, cancel_run, get_run, list_task_runs, retry_run
@@ -81,13 +82,7 @@ TASK_ROUTES = (
         answers=[Success(201, "The task, with the next five moments it will run.", TaskCreated, ("Location", "ETag"))],
         body=TaskCreate,
         collects=True,
-        headers=[
-            Header(
-                "Idempotency-Key",
-                "A name of this request, bare or as a quoted string. The same key with the same body is answered what "
-                "it was answered first, and makes no second task; with another body it is refused.",
-            )
-        ],
+        headers=[IDEMPOTENCY_KEY],
         errors=[InvalidParametersError, SourceUnavailableError, TooManyRequestsError],
         example=_CREATE,
     ),

@@ -145,9 +145,10 @@ def _taken(session: Session, run: Run, task: Task, *, now: datetime, owner: str)
     """Write down a claim that has succeeded (`run` still shows it as it was before), and describe it."""
     run_id, number, token = identity(run), run.claims + 1, run.lease_token + 1
     session.add(Attempt(run_id=run_id, number=number, worker=owner, lease_token=token, started_at=now))
-    if run.started_at is None:
-        task.last_run_at, task.last_run_id = now, run_id
-    task.state, task.state_reason = "INPROGRESS", None
+    if run.backfill_id is None:  # what a task shows is its schedule's
+        if run.started_at is None:
+            task.last_run_at, task.last_run_id = now, run_id
+        task.state, task.state_reason = "INPROGRESS", None
     task.revision += 1
     task.modified_at = now
     session.add(task)

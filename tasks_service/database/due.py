@@ -231,7 +231,7 @@ def _plan(session: Session, task: Task, client: Client, *, now: datetime, planne
     reason = standing_of(client)
     if reason is not None:
         note = "Its client was removed." if reason == "client_removed" else "Its client lost the scope tasks:write."
-        pause_task(session, task, now=now, note=note, reason=f"paused_{reason}")
+        pause_task(session, task, now=now, note=note, reason=reason)
         return None
     if task.next_run_at is None:
         return None
@@ -241,7 +241,7 @@ def _plan(session: Session, task: Task, client: Client, *, now: datetime, planne
         # One trigger that cannot be understood must not stop the others, nor be tried for ever.
         log.error("schedule.invalid_trigger", task_id=task.id, error=repr(error))  # noqa: TRY400 -- expected some day
         note = "Its trigger cannot be understood any more (was its time zone removed?); change it and resume."
-        pause_task(session, task, now=now, note=note, reason="paused_invalid_trigger")
+        pause_task(session, task, now=now, note=note, reason="invalid_trigger")
         return None
 
 
@@ -255,10 +255,11 @@ def _queued(session: Session, chains: set[int]) -> Counter[int]:
 
 
 def _going(session: Session, task_ids: list[int]) -> Counter[tuple[int, str]]:
-    """Count the runs of tasks that are queued or running, by (task, state)."""
+    """Count the runs of tasks that are queued or running, by (task, state); those of backfills stand apart."""
     query = (
         select(Run.task_id, Run.state, func.count())
         .where(col(Run.task_id).in_(task_ids), col(Run.state).in_([_literal(state) for state in GOING]))
+        .where(col(Run.backfill_id).is_(None))
         .group_by(col(Run.task_id), col(Run.state))
     )
     return Counter({(task_id, state): count for task_id, state, count in session.exec(query).all()})
@@ -343,7 +344,11 @@ def _run_row(task: Task, occurrence: datetime, situation: _Situation, *, availab
 
 
 def _cancel_others(session: Session, task_id: int, *, now: datetime) -> None:
-    going = select(Run).where(Run.task_id == task_id, col(Run.state).in_(GOING)).order_by(col(Run.id))
+    going = (
+        select(Run)
+        .where(Run.task_id == task_id, col(Run.state).in_(GOING), col(Run.backfill_id).is_(None))
+        .order_by(col(Run.id))
+    )
     for run in session.exec(going.execution_options(populate_existing=True)).all():
         request_cancel(session, run, now=now)
 

@@ -1,10 +1,12 @@
 """Which run is next: the rule by which chains share the workers, as one statement over the run table.
 
 The chain with the fewest running runs comes first, and within it (and among equals) the run that has been
-available for longest. So with `n` chains waiting, a chain that has nothing running waits for at most `n`
-claims, however much the others have queued. A chain never has more than `running_per_chain` runs going; a
-run whose lease has lapsed counts as going until it is taken over, and is taken over whatever the cap. A
-serial run waits while another run of its task goes. Called by claims.py alone.
+available for longest; its backfills come after all of its other runs, and never take its last place, so that
+what is due now need not wait for what is past. So with `n` chains waiting, a chain that has nothing running
+waits for at most `n` claims, however much the others have queued. A chain never has more than
+`running_per_chain` runs going; a run whose lease has lapsed counts as going until it is taken over, and is
+taken over whatever the cap. A serial run waits while another run of its task goes, runs of backfills apart.
+Called by claims.py alone.
 """
 
 from __future__ import annotations
@@ -29,15 +31,22 @@ _FAIREST = text(
         SELECT (SELECT min(run.chain) FROM run WHERE run.state = 'queued' AND run.chain > waiting.chain)
         FROM waiting WHERE waiting.chain IS NOT NULL
     ), head AS MATERIALIZED (
-        SELECT coalesce(busy.running, 0) AS running, (
+        SELECT coalesce(busy.running, 0) AS running, coalesce((
             SELECT run.id FROM run
-            WHERE run.state = 'queued' AND run.chain = waiting.chain AND run.available_at <= :now AND (
+            WHERE run.state = 'queued' AND run.chain = waiting.chain AND run.available_at <= :now
+            AND run.backfill_id IS NULL AND (
                 NOT run.serial OR NOT EXISTS (
-                    SELECT 1 FROM run AS other WHERE other.task_id = run.task_id AND other.state = 'running'
+                    SELECT 1 FROM run AS other
+                    WHERE other.task_id = run.task_id AND other.state = 'running' AND other.backfill_id IS NULL
                 )
             )
             ORDER BY run.available_at, run.id LIMIT 1
-        ) AS run_id
+        ), (
+            SELECT run.id FROM run
+            WHERE run.state = 'queued' AND run.backfill_id IS NOT NULL AND run.chain = waiting.chain
+            AND run.available_at <= :now AND coalesce(busy.running, 0) < :backfills_per_chain
+            ORDER BY run.available_at, run.id LIMIT 1
+        )) AS run_id
         FROM waiting LEFT JOIN busy ON busy.chain = waiting.chain
         WHERE waiting.chain IS NOT NULL AND coalesce(busy.running, 0) < :running_per_chain
     ), candidate AS (
@@ -56,7 +65,9 @@ _CLAIM_LOCK = 0x636C61696D
 
 def fairest(session: Session, *, now: datetime, running_per_chain: int) -> int | None:
     """Return the id of the run to be carried out next; None where there is none."""
-    found = session.connection().execute(_FAIREST, {"now": now, "running_per_chain": running_per_chain})
+    # One place stays free for what is not a backfill, where there is more than one.
+    caps = {"running_per_chain": running_per_chain, "backfills_per_chain": max(running_per_chain - 1, 1)}
+    found = session.connection().execute(_FAIREST, {"now": now, **caps})
     return found.scalar_one_or_none()
 
 

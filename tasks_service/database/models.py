@@ -95,6 +95,8 @@ class Task(SQLModel, table=True):
     transaction that changes the run. `version` counts edits, `revision` counts everything shown,
     `modified_at` is the moment of its last change. `next_run_at` is the first occurrence that has no
     outcome yet; a paused task keeps it, so that what passes meanwhile is known when it resumes.
+    `paused_reason` is the slug of a pause that nobody asked for; `failures` counts the runs that failed in a row.
+    Runs of a backfill change none of this: a task shows its schedule.
     """
 
     __tablename__: ClassVar[Any] = "task"
@@ -120,6 +122,8 @@ class Task(SQLModel, table=True):
     next_run_at: datetime | None = _instant()
     paused_at: datetime | None = _instant()
     paused_note: str | None = None
+    paused_reason: str | None = None
+    failures: int = 0
     created_at: datetime = _instant(nullable=False)
     modified_at: datetime = _instant(nullable=False)
     deleted_at: datetime | None = _instant()
@@ -168,14 +172,25 @@ class Run(SQLModel, table=True):
     `state`: queued | running | done | failed | cancelled. `kind`: schedule | manual | backfill | retry.
     `definition` is the task's target and trigger as they were when the run was made, a saved segment written
     out with its version: an edit changes only what comes later. `lease_token` grows with every claim; every
-    write of a worker names it. `serial` runs wait for the task's other runs.
+    write of a worker names it. `serial` runs wait for the task's other runs. `backfill_id` is set in the runs a
+    backfill made and in those that repeat them; the schedule and they take no notice of one another.
     """
 
     __tablename__: ClassVar[Any] = "run"
     __table_args__ = (
         Index("run_once_per_occurrence", "task_id", "occurrence", unique=True, **_where("kind = 'schedule'")),
+        Index("run_once_per_backfill", "backfill_id", "occurrence", unique=True, **_where("kind = 'backfill'")),
         Index("run_of_task", "task_id", "id"),
+        Index("run_of_occurrence", "task_id", "occurrence", "id"),
+        Index("run_of_backfill", "backfill_id", "state", **_where("backfill_id IS NOT NULL")),
         Index("run_queued", "chain", "available_at", "id", **_where("state = 'queued'")),
+        Index(
+            "run_queued_backfill",
+            "chain",
+            "available_at",
+            "id",
+            **_where("state = 'queued' AND backfill_id IS NOT NULL"),
+        ),
         Index("run_leased", "chain", "lease_until", **_where("state = 'running'")),
         Index("run_going", "task_id", "state", "chain", **_where("state IN ('queued', 'running')")),
         Index("run_expiring", "expires_at", **_where("expires_at IS NOT NULL AND file_deleted_at IS NULL")),
@@ -186,6 +201,7 @@ class Run(SQLModel, table=True):
     kind: str
     occurrence: datetime = _instant(nullable=False)
     repeats_run_id: int | None = Field(default=None, sa_type=BigInteger)
+    backfill_id: int | None = Field(default=None, sa_type=BigInteger)
     task_version: int
     definition: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
     serial: bool = True
@@ -210,6 +226,47 @@ class Run(SQLModel, table=True):
     artifact: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
     expires_at: datetime | None = _instant()
     file_deleted_at: datetime | None = _instant()
+
+
+class Backfill(SQLModel, table=True):
+    """A request to run past occurrences of a task: those from `start_at` to before `end_at`.
+
+    `state`: running | done | failed | cancelled. `reprocess`: none | failed | all. `definition` is what all its runs
+    carry out, as the task had it when the backfill was made. `total` occurrences lie in the range; `skipped` of them
+    were left alone, `dropped` of them were given up by a cancellation. What has still to be run is in
+    `backfill_occurrence`, everything else in the runs.
+    """
+
+    __tablename__: ClassVar[Any] = "backfill"
+    __table_args__ = (
+        Index("backfill_of_task", "task_id", "id"),
+        Index("backfill_running", "task_id", unique=True, **_where("state = 'running'")),
+    )
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    task_id: int = Field(sa_column=Column(Id, ForeignKey("task.id"), nullable=False))
+    chain: int = Field(sa_type=BigInteger)
+    client_id: str = Field(foreign_key="client.id")
+    start_at: datetime = _instant(nullable=False)
+    end_at: datetime = _instant(nullable=False)
+    reprocess: str
+    concurrency: int
+    task_version: int
+    definition: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
+    state: str = "running"
+    reason: str | None = None
+    total: int
+    skipped: int = 0
+    dropped: int = 0
+    created_at: datetime = _instant(nullable=False)
+    finished_at: datetime | None = _instant()
+
+
+class BackfillOccurrence(SQLModel, table=True):
+    """An occurrence that a backfill has still to run; it goes in the transaction that makes the run."""
+
+    __tablename__: ClassVar[Any] = "backfill_occurrence"
+    backfill_id: int = Field(sa_column=Column(Id, ForeignKey("backfill.id"), primary_key=True))
+    occurrence: datetime = Field(sa_column=Column(Instant(), primary_key=True))
 
 
 class Attempt(SQLModel, table=True):
@@ -258,7 +315,10 @@ class Event(SQLModel, table=True):
 
 
 class Skip(SQLModel, table=True):
-    """Occurrences that were not run, and why: from the first to the last of them, `count` in all."""
+    """Occurrences that were not run, and why: from the first to the last of them, `count` in all.
+
+    `cron` and `timezone` say which they were; null where the range is from before they were noted.
+    """
 
     __tablename__: ClassVar[Any] = "skip"
     __table_args__ = (Index("skip_once", "task_id", "first_occurrence", unique=True),)
@@ -268,6 +328,8 @@ class Skip(SQLModel, table=True):
     last_occurrence: datetime = _instant(nullable=False)
     count: int
     reason: str
+    cron: str | None = None
+    timezone: str | None = None
     recorded_at: datetime = _instant(nullable=False)
 
 
@@ -281,3 +343,17 @@ class IdempotencyKey(SQLModel, table=True):
     task_id: int = Field(sa_type=BigInteger)
     answer: dict[str, Any] = Field(sa_column=Column(Json, nullable=False))
     created_at: datetime = _instant(nullable=False, index=True)
+
+
+class ZoneRules(SQLModel, table=True):
+    """How a time zone's clock goes, as occurrences were last computed by: from `start_at` to `end_at`.
+
+    `offsets` is a list of [seconds since 1970, offset from UTC in seconds], each good until the next.
+    """
+
+    __tablename__: ClassVar[Any] = "zone_rules"
+    name: str = Field(primary_key=True)
+    start_at: datetime = _instant(nullable=False)
+    end_at: datetime = _instant(nullable=False)
+    offsets: list[list[int]] = Field(sa_column=Column(Json, nullable=False))
+    noted_at: datetime = _instant(nullable=False)

@@ -14,7 +14,7 @@ from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from tasks_service.database.journal import log_event, touch
-from tasks_service.database.models import Attempt, Run, SegmentVersion, Task
+from tasks_service.database.models import Attempt, Backfill, Run, SegmentVersion, Task
 from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import Direction, changed, identity, insert_unless_there, page
 
@@ -30,28 +30,32 @@ def create_run(
     occurrence: datetime,
     now: datetime,
     repeats: Run | None = None,
+    backfill: Backfill | None = None,
     available_at: datetime | None = None,
 ) -> Run | None:
     """Queue a run of a task read with `lock=True`; None where that scheduled occurrence has its run already.
 
     `repeats` is the run a retry repeats: with its definition and, as the caller should give it, its
-    occurrence. A manual run before a future `once` consumes it. A manual run or a retry shows the task as
-    READY until it is claimed, so that whoever waits for DONE or ERROR does not take the former ending for
-    this one's.
+    occurrence; it belongs to the same backfill. `backfill` is the one whose run this is. A manual run before a
+    future `once` consumes it. A manual run or a retry shows the task as READY until it is claimed, so that
+    whoever waits for DONE or ERROR does not take the former ending for this one's.
     """
-    if repeats is not None:
-        definition = repeats.definition
+    origin = repeats or backfill
+    if origin is not None:
+        definition = origin.definition
     else:
         definition = definition_of(task, newest_versions(session, [task.segment_id]))
+    backfill_id = backfill.id if backfill is not None else repeats.backfill_id if repeats is not None else None
     values = {
         "task_id": identity(task),
         "chain": task.chain,
         "kind": kind,
         "occurrence": occurrence,
         "repeats_run_id": repeats.id if repeats is not None else None,
-        "task_version": repeats.task_version if repeats is not None else task.version,
+        "backfill_id": backfill_id,
+        "task_version": origin.task_version if origin is not None else task.version,
         "definition": definition,
-        "serial": task.trigger.get("overlap") != "allow",
+        "serial": backfill_id is None and task.trigger.get("overlap") != "allow",
         "state": "queued",
         "created_at": now,
         "available_at": available_at or now,
@@ -63,7 +67,7 @@ def create_run(
         return None
     if kind == "manual" and "once" in task.trigger:
         task.next_run_at = None
-    if kind in {"manual", "retry"} and task.state != "INPROGRESS":
+    if kind in {"manual", "retry"} and backfill_id is None and task.state != "INPROGRESS":
         task.state, task.state_reason = "READY", None
     touch(session, task, now=now)
     log_event(
@@ -138,10 +142,10 @@ def attempts(session: Session, run_id: int) -> Sequence[Attempt]:
 
 
 def going_run(session: Session, task_id: int) -> Run | None:
-    """Return a run of the task that is queued or running, running ones first."""
+    """Return a run of the task that is queued or running, running ones first; runs of backfills do not count."""
     query = (
         select(Run)
-        .where(Run.task_id == task_id, col(Run.state).in_(GOING))
+        .where(Run.task_id == task_id, col(Run.state).in_(GOING), col(Run.backfill_id).is_(None))
         .order_by(col(Run.state).desc(), col(Run.id))  # "running" sorts after "queued"
     )
     return session.exec(query).first()
@@ -201,17 +205,47 @@ def _cancel_queued(session: Session, run: Run, *, now: datetime) -> bool:
 
 
 def task_after(session: Session, task_id: int, run_id: int, *, now: datetime, state: str, reason: str | None) -> None:
-    """Let a task show how its latest run ended; INPROGRESS while another run of it goes.
+    """Let a task, which the caller holds, show how its latest run ended; INPROGRESS while another run of it goes.
 
-    `DONE` names the result.
+    `DONE` names the result. Runs that fail in a row are counted, and pause the task where its trigger says after how
+    many. A run of a backfill changes nothing but the log: what a task shows is its schedule's.
     """
-    others = select(Run.id).where(Run.task_id == task_id, col(Run.state) == "running", col(Run.id) != run_id).exists()
-    going = session.exec(select(others)).one()
     values: dict[str, Any] = {"revision": col(Task.revision) + 1, "modified_at": now}
-    if not going:
-        values |= {"state": state, "state_reason": reason}
-    if state == "DONE":
-        values["result_run_id"] = run_id
+    run = session.exec(select(Run.backfill_id).where(Run.id == run_id)).one()
+    if run is None:
+        values |= _shown_after(session, task_id, run_id, state=state, reason=reason)
+        values |= _failures_after(session, task_id, now=now, state=state, reason=reason)
     session.exec(
         update(Task).where(col(Task.id) == task_id).values(values).execution_options(synchronize_session="fetch")
     )
+
+
+def _shown_after(session: Session, task_id: int, run_id: int, *, state: str, reason: str | None) -> dict[str, Any]:
+    others = (
+        select(Run.id)
+        .where(Run.task_id == task_id, col(Run.state) == "running")
+        .where(col(Run.id) != run_id, col(Run.backfill_id).is_(None))
+        .exists()
+    )
+    values: dict[str, Any] = {}
+    if not session.exec(select(others)).one():
+        values |= {"state": state, "state_reason": reason}
+    if state == "DONE":
+        values["result_run_id"] = run_id
+    return values
+
+
+def _failures_after(session: Session, task_id: int, *, now: datetime, state: str, reason: str | None) -> dict[str, Any]:
+    """Count failures in a row: a cancelled run is none, and ends no row either."""
+    if state == "DONE":
+        return {"failures": 0}
+    if reason == "cancelled":
+        return {}
+    task = session.exec(select(Task).where(Task.id == task_id).execution_options(populate_existing=True)).one()
+    failures, most = task.failures + 1, task.trigger.get("pause_after_failures")
+    values: dict[str, Any] = {"failures": failures}
+    if most is not None and failures >= most and task.paused_at is None:
+        note = f"Paused after {failures} failed runs in a row, as `pause_after_failures` says; the last: {reason}."
+        log_event(session, task_id=task_id, now=now, event="task.paused", message=note, level="error")
+        values |= {"paused_at": now, "paused_note": note, "paused_reason": "failures"}
+    return values

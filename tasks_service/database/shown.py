@@ -54,10 +54,10 @@ def events_by_run(session: Session, run_ids: Iterable[int]) -> dict[int, list[Ev
 
 
 def latest_published(session: Session, task_id: int) -> Run | None:
-    """Return the newest run of a task that published a file."""
+    """Return the newest run of a task that published a file; those of backfills are of the past."""
     query = (
         select(Run)
-        .where(Run.task_id == task_id, col(Run.state) == "done")
+        .where(Run.task_id == task_id, col(Run.state) == "done", col(Run.backfill_id).is_(None))
         .order_by(col(Run.id).desc())
         .limit(_LOOKED_AT)
     )

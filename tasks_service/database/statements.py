@@ -12,13 +12,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 from sqlmodel.sql.expression import SelectOfScalar
 
-from tasks_service.database.models import Run, SavedSegment, SegmentVersion, Task
+from tasks_service.database.models import Backfill, Run, SavedSegment, SegmentVersion, Task
 
 Direction = Literal["next", "previous"]
-Row = TypeVar("Row", Run, Task, SavedSegment, SegmentVersion)
+Row = TypeVar("Row", Run, Task, SavedSegment, SegmentVersion, Backfill)
 
 
-def identity(row: Task | Run | SavedSegment) -> int:
+def identity(row: Task | Run | SavedSegment | Backfill) -> int:
     """Return the id of a stored row."""
     if row.id is None:
         raise ValueError("the row is not stored yet")

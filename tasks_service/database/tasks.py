@@ -16,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
 
+from tasks_service.database.backfills import cancel_backfill, running_backfill
 from tasks_service.database.clients import Principal
 from tasks_service.database.journal import SkippedRange, events, log_event, record_skips, skips, touch
 from tasks_service.database.models import IdempotencyKey, Run, Task
@@ -186,9 +187,9 @@ def pause_task(session: Session, task: Task, *, now: datetime, note: str | None,
 
     `reason` is the slug of a pause nobody asked for.
     """
-    task.paused_at, task.paused_note = now, note
+    task.paused_at, task.paused_note, task.paused_reason = now, note, reason
     if reason is not None:
-        task.state_reason = reason
+        task.state_reason = f"paused_{reason}"
     touch(session, task, now=now)
     said = f": {note}" if note else "."
     log_event(session, task_id=identity(task), now=now, event="task.paused", message=f"Paused{said}")
@@ -204,7 +205,8 @@ def resume_task(
     note: str | None = None,
 ) -> None:
     """Let the schedule go on at `next_run_at`; record what passed meanwhile (both from `schedule.resume`)."""
-    task.paused_at = task.paused_note = None
+    task.paused_at = task.paused_note = task.paused_reason = None
+    task.failures = 0
     if task.state_reason is not None and task.state_reason.startswith("paused_"):
         task.state_reason = None
     task.next_run_at = next_run_at
@@ -217,13 +219,15 @@ def resume_task(
 def delete_task(session: Session, task: Task, *, now: datetime) -> None:
     """Delete a task read with `lock=True`.
 
-    Cancel its runs, end its schedule, give its files to the sweeper.
+    Cancel its runs and its backfill, end its schedule, give its files to the sweeper.
     """
     task_id = identity(task)
     task.deleted_at, task.next_run_at = now, None
     touch(session, task, now=now)
     log_event(session, task_id=task_id, now=now, event="task.deleted", message="Deleted.")
     session.flush()
+    if (backfill := running_backfill(session, task_id)) is not None:
+        cancel_backfill(session, task, backfill, now=now, reason="task_deleted")
     going = session.exec(select(Run).where(Run.task_id == task_id, col(Run.state).in_(GOING)).order_by(col(Run.id)))
     for run in going.all():
         request_cancel(session, run, now=now)

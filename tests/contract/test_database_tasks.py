@@ -186,7 +186,7 @@ def test_an_edit_counts_and_is_logged(stage: Stage) -> None:
 
 def test_pause_and_resume_carry_a_note(stage: Stage) -> None:
     task = stage.task(1, due_at=NOW)
-    stage.write(lambda s: tasks.pause_task(s, locked(s, task), now=NOW, note="Holidays.", reason="paused_scope_lost"))
+    stage.write(lambda s: tasks.pause_task(s, locked(s, task), now=NOW, note="Holidays.", reason="scope_lost"))
     shown = stage.read_task(task)
     assert (shown.paused_at, shown.paused_note, shown.state_reason) == (NOW, "Holidays.", "paused_scope_lost")
     stage.write(lambda s: tasks.resume_task(s, locked(s, task), now=NOW, next_run_at=NOW + MINUTE, note="Back."))

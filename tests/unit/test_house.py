@@ -50,12 +50,14 @@ ARROWS: dict[str, set[str]] = {
     "target_schemas": set(),
     "schemas": LEAVES | {"target_schemas"},
     "segment_schemas": LEAVES | {"schemas"},
+    "backfill_schemas": LEAVES | {"schemas"},
+    "problem_schemas": LEAVES | {"schemas"},
     "indices": LEAVES,
     "sample": LEAVES | {"indices"},
     "supervisor": LEAVES,
     "api": LEAVES
     | {"app", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
-    | {"schemas", "segment_schemas"},
+    | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas"},
     "app": EVERYONE,
     "cli": EVERYONE,
     "__init__": set(),

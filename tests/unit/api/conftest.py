@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 
 from tasks_service import api
 from tasks_service.api import openapi
+from tasks_service.api.backfill_routes import BACKFILL_ROUTES
 from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
 from tasks_service.api.indices import ROUTES as INDEX_ROUTES
 from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
@@ -70,7 +71,14 @@ class Contract:
     """The OpenAPI document, held against every answer a test is given."""
 
     def __init__(self) -> None:
-        routes = (*TASK_ROUTES, *INDEX_ROUTES, *SAVED_SEGMENT_ROUTES, *SEGMENT_ROUTES, *EXPLANATION_ROUTES)
+        routes = (
+            *TASK_ROUTES,
+            *BACKFILL_ROUTES,
+            *INDEX_ROUTES,
+            *SAVED_SEGMENT_ROUTES,
+            *SEGMENT_ROUTES,
+            *EXPLANATION_ROUTES,
+        )
         self.document = openapi.document(routes, server="http://exports.test")
         self.validators: dict[str, Draft202012Validator] = {}
 
@@ -100,7 +108,9 @@ class Contract:
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:
         for template, methods in self.document["paths"].items():
             if re.fullmatch(
-                re.sub(r"\{(task_id|run_id|segment_id|version)\}", r"[1-9][0-9]*", template).replace("{name}", "[^/]+"),
+                re.sub(r"\{(task_id|run_id|backfill_id|segment_id|version)\}", r"[1-9][0-9]*", template).replace(
+                    "{name}", "[^/]+"
+                ),
                 path,
             ):
                 return methods.get(method.lower())
