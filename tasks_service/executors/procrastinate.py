@@ -47,9 +47,10 @@ class ProcrastinateExecutor:
 
     def offer(self, session: Session, run_id: int, *, at: datetime | None = None) -> None:
         """Defer a message when the session's transaction commits: all of a transaction in one statement."""
-        offers: dict[int, datetime | None] = session.info.setdefault(self, {})
-        offers[run_id] = at
-        event.listen(session, "before_commit", self._defer)
+        if self not in session.info:
+            session.info[self] = {}
+            event.listen(session, "before_commit", self._defer)
+        session.info[self][run_id] = at
 
     def wait(self, timeout_seconds: float) -> None:
         """Finish the message that woke this worker, and return when the next one comes, or about the timeout.

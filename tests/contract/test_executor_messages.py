@@ -25,6 +25,10 @@ from tests.waiting import eventually
 
 LONG, SHORT = 20.0, 0.6
 BY_STATE = "SELECT status::text, count(*) FROM tasks_procrastinate.procrastinate_jobs GROUP BY status"
+CUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 LISTENING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 
 
@@ -183,6 +187,18 @@ def test_idle_workers_ask_less_than_by_polling(
         worker.stop()
     for thread in threads:
         thread.join(LONG)
+
+
+def test_a_worker_listens_again_after_its_connections_were_cut(
+    database: Database, make: Callable[[], ProcrastinateExecutor]
+) -> None:
+    web, worker = make(), make()
+    idle(worker)
+    for run_id in (1, 2, 3):
+        with database.write() as session:
+            session.connection().execute(text(CUT))
+        offer(database, web, run_id)
+        assert woken(worker, LONG)
 
 
 def test_an_offer_never_raises(database: Database, postgresql_database: Callable[[], str]) -> None:
