@@ -39,7 +39,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     with ExitStack() as stack:
         try:
             hosts = stack.enter_context(network(["database", "front", "workers-1", "workers-2"]))
-            url = stack.enter_context(postgresql.on_host(tmp_path / "database", hosts["database"]))
+            url = stack.enter_context(postgresql.on_host(hosts["database"]))
         except UnavailableError as error:
             if under_ci():
                 pytest.fail(f"three hosts: {error}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.servers.hosts import Host
 from tests.servers.keeper import Running, Server, run_by_hand
@@ -90,12 +91,18 @@ SERVER = PostgreSQL()
 
 
 @contextmanager
-def on_host(directory: Path, host: Host) -> Iterator[str]:
-    """A cluster of its own that listens on a host's address, for the hosts beside it; yields a new database's URL."""
+def on_host(host: Host) -> Iterator[str]:
+    """A cluster of its own that listens on a host's address, for the hosts beside it; yields a new database's URL.
+
+    It lies in a directory of its own: the server is nobody, whom pytest's temporary directories do not let through.
+    """
+    with TemporaryDirectory(prefix="tasks-service-host-") as directory:
+        yield from _served(Path(directory), host)
+
+
+def _served(directory: Path, host: Host) -> Iterator[str]:
     binaries, data, log = _binaries(), directory / "data", directory / "output.log"
-    data.mkdir(parents=True)
-    for parent in directory.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o011)  # the server is nobody, and its way leads through the test's
+    data.mkdir()
     give(directory)
     _initdb(binaries, data)
     with (data / "postgresql.conf").open("a") as settings:
