@@ -226,6 +226,29 @@ class LimitSettings(Section):
     )
 
 
+_SHORTEST_TOKEN = 32
+
+
+class MetricsSettings(Section):
+    """Who may read /metrics: it names chains and how busy they are."""
+
+    access: Literal["token", "open"] = Field(
+        "token", description="By token (metrics.token, or an operator's with tasks:read) or open (to all who reach it)."
+    )
+    token: SecretStr | None = Field(
+        None, description="Bearer token of the scraper; it needs no database, an operator's does."
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _must_be_long(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < _SHORTEST_TOKEN:
+            raise ValueError(
+                f"metrics.token must have {_SHORTEST_TOKEN} characters or more; `openssl rand -hex 32` makes one"
+            )
+        return token
+
+
 class IndexSettings(Section):
     """An export index: what a task's `export_index` may name."""
 
@@ -272,6 +295,7 @@ class Settings(Section):
     worker: WorkerSettings = WorkerSettings.model_validate({})
     executor: ExecutorSettings = ExecutorSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
+    metrics: MetricsSettings = MetricsSettings.model_validate({})
     indices: dict[Name, IndexSettings] = Field(default_factory=default_indices)
 
     @field_validator("indices")

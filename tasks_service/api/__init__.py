@@ -31,7 +31,7 @@ def register(
     `pause` waits so many seconds (tests give one that does not); `loops` tells which supervised loops of this process
     tick, by name, for /healthz.
     """
-    from tasks_service.api import open_routes, problems, routes
+    from tasks_service.api import monitoring, open_routes, problems, routes
     from tasks_service.api.backfill_routes import BACKFILL_ROUTES
     from tasks_service.api.calls import Context
     from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
@@ -51,6 +51,7 @@ def register(
         *EXPLANATION_ROUTES,
     )
     routes.prepare(app)
+    monitoring.install(app)
     problems.install(app)
     for route in declared:
         routes.add(app, context, route)

@@ -1,6 +1,6 @@
-"""The routes that ask for no token: health, readiness, the OpenAPI document and its pages for people.
+"""The routes that no client of a chain needs a token for: health, metrics, the OpenAPI document, its pages for people.
 
-Declared here and not as `Route`s, because nothing of what a Route does concerns them: no token, no body, no query. The
+Declared here and not as `Route`s, because nothing of what a Route does concerns them: no scope, no body, no query. The
 documents are made at their first use, once.
 """
 
@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, render_template_string
+from flask import Flask, Response, render_template_string, request
 from markupsafe import Markup, escape
 
-from tasks_service.api import health, openapi, reference
+from tasks_service.api import health, monitoring, openapi, reference
 from tasks_service.api.calls import Context, Reply
 from tasks_service.api.routes import Route, respond
+from tasks_service.scrape import CONTENT_TYPE
 
 _HERE = Path(__file__).parent
 _CACHED = {"Cache-Control": "public, max-age=300"}
@@ -66,6 +67,9 @@ def add(app: Flask, context: Context, routes: Sequence[Route]) -> None:
     def readyz() -> Response:
         return respond(health.readiness(context))
 
+    def metrics() -> Response:
+        return Response(monitoring.metrics(context, request.headers.get("Authorization")), content_type=CONTENT_TYPE)
+
     def openapi_json() -> Response:
         return respond(Reply(pages.document(), headers=_CACHED))
 
@@ -82,6 +86,7 @@ def add(app: Flask, context: Context, routes: Sequence[Route]) -> None:
     for path, view in (
         ("/healthz", healthz),
         ("/readyz", readyz),
+        ("/metrics", metrics),
         ("/openapi.json", openapi_json),
         ("/docs", docs),
         ("/docs/reference.css", stylesheet),

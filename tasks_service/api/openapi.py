@@ -6,7 +6,7 @@ What lives here: the document, and nothing that runs a request. `document` is ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -66,7 +66,7 @@ def document(routes: Sequence[Route], *, server: str) -> Document:
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, errors)
     for path, methods, summary in _OPEN_PATHS:
-        paths[path] = {"get": _open_operation(path, methods, summary)}
+        paths[path] = {"get": _open_operation(path, methods, summary, errors)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tasks service", "version": __version__, "description": _DESCRIPTION},
@@ -106,9 +106,15 @@ def errors_of(route: Route) -> list[type[ServiceError]]:
 _OPEN_PATHS: Sequence[tuple[str, type[BaseModel] | str, str]] = (
     ("/healthz", Health, "Is this process alive, and does the database answer?"),
     ("/readyz", Health, "Can this process serve: database and schema, source, storage?"),
+    ("/metrics", "text/plain", "Prometheus' text format, for an operator's token or `metrics.token`."),
     ("/openapi.json", "application/json", "This document."),
     ("/docs", "text/html", "This document for people."),
 )
+
+# The one among them that is not open, unless the settings say so.
+_GUARDED: Mapping[str, Sequence[type[ServiceError]]] = {
+    "/metrics": (NotAuthenticatedError, ForbiddenError, ServiceError, DatabaseUnavailableError)
+}
 
 
 def _operation(route: Route, errors: Document) -> Document:
@@ -132,16 +138,18 @@ def _operation(route: Route, errors: Document) -> Document:
     return operation
 
 
-def _open_operation(path: str, model: type[BaseModel] | str, summary: str) -> Document:
+def _open_operation(path: str, model: type[BaseModel] | str, summary: str, errors: Document) -> Document:
     ok: Document = {"description": summary}
-    responses = {"200": ok}
+    responses: Document = {"200": ok}
     if isinstance(model, str):
         ok["content"] = {model: {"schema": {"type": "object" if "json" in model else "string"}}}
     else:
         ok["content"] = {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}}
         responses["503"] = {"description": "It cannot; `checks` tells why.", "content": ok["content"]}
+    responses |= _failures(_GUARDED.get(path, ()), errors)
     name = path.strip("/").replace(".", "_")
-    return {"operationId": name, "tags": ["Service"], "summary": summary, "security": [], "responses": responses}
+    security: Document = {} if path in _GUARDED else {"security": []}
+    return {"operationId": name, "tags": ["Service"], "summary": summary, **security, "responses": responses}
 
 
 def _path_parameters(path: str) -> Iterable[Document]:
@@ -178,10 +186,15 @@ def _headers(headers: Iterable[Header]) -> Iterable[Document]:
 
 
 def _responses(route: Route, errors: Document) -> Document:
-    """Return a route's responses; those that are errors go to `errors`, where routes that fail alike share them."""
-    responses = {str(answer.status): _success(answer) for answer in route.answers}
+    """Return a route's responses."""
+    return {str(answer.status): _success(answer) for answer in route.answers} | _failures(errors_of(route), errors)
+
+
+def _failures(found: Iterable[type[ServiceError]], errors: Document) -> Document:
+    """Return the responses that are errors, by status; they go to `errors`, where routes that fail alike share them."""
+    responses: Document = {}
     by_status: dict[int, dict[str, str]] = {}
-    for error in errors_of(route):
+    for error in found:
         sentence = (error.__doc__ or "").strip().splitlines()[0]
         by_status.setdefault(error.http_status, {})[error.code] = sentence
     for status, codes in sorted(by_status.items()):

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from tasks_service import metrics
 from tasks_service.cli.invocation import Invocation, invocation
 from tasks_service.config import Settings
 from tasks_service.loops import Loops
@@ -84,6 +85,7 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
     from tasks_service.rescuer import rescue
     from tasks_service.scheduler import Scheduler
 
+    metrics.begin(call.settings.service.state_directory)
     services = call.services()
     clock = Scheduler(services.database, services.executor, services.settings)
     with stopped_by_signals() as stop, _watched(call.settings) as loops:
@@ -106,6 +108,7 @@ def worker(context: typer.Context, supervised: Supervised = False) -> None:
     _begin(call, "worker", supervised, grace_seconds=call.settings.worker.grace_seconds)
     from tasks_service.runner import Worker
 
+    metrics.begin(call.settings.service.state_directory)
     services = call.services()
     with stopped_by_signals() as stop, _watched(call.settings) as loops:
         try:

@@ -20,6 +20,7 @@ import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from tasks_service import metrics
 from tasks_service.config import Settings, WebSettings
 from tasks_service.errors import ConfigurationError
 from tasks_service.storage.links import redact_path
@@ -106,6 +107,7 @@ class _Server(BaseApplication):
     def load(self) -> Callable[..., Any]:
         from tasks_service.app import build, create_app
 
+        metrics.begin(self._settings.service.state_directory)
         return create_app(build(self._settings))
 
     def _forked(self, server: Any, worker: Any) -> None:  # noqa: ANN401 -- gunicorn is untyped

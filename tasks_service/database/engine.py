@@ -27,7 +27,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session
 
+from tasks_service import metrics
 from tasks_service.config import DatabaseSettings
+from tasks_service.database.counting import count_committed
 from tasks_service.errors import ConfigurationError, DatabaseUnavailableError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -121,12 +123,10 @@ class Database:
         Raises:
             DatabaseUnavailableError: the database did not answer, or was busy for too long.
         """
-        with (
-            _translated(),
-            Session(self._bound("IMMEDIATE"), expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+        with _translated(), Session(self._bound("IMMEDIATE"), expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            count_committed(session)
 
     @contextmanager
     def read(self) -> Generator[Session]:
@@ -159,6 +159,7 @@ class Database:
                 if monotonic() + pause > deadline:
                     raise
                 log.warning("database.retrying", detail=error.detail, seconds=round(pause, 3))
+                metrics.DATABASE_RETRIES.count()
             threading.Event().wait(pause)
             delay = min(delay * 2, _LONGEST_DELAY)
 
@@ -194,13 +195,16 @@ def _translated() -> Generator[None]:
 
     Let the rest through.
     """
+    begun = monotonic()
     try:
         yield
     except PoolTimeoutError as exc:
+        metrics.DATABASE_UNAVAILABLE.count(monotonic() - begun)
         raise DatabaseUnavailableError("Every database connection of this process is in use.") from exc
     except DBAPIError as exc:
         if not passes_by_itself(exc):
             raise
+        metrics.DATABASE_UNAVAILABLE.count(monotonic() - begun)
         raise DatabaseUnavailableError from exc
 
 

@@ -75,12 +75,17 @@ def test_a_secret_may_come_from_a_file_without_its_line_break() -> None:
 def test_every_secret_may_come_from_a_file() -> None:
     secrets = [setting for setting in every_setting() if setting.secret]
     assert {setting.key for setting in secrets} >= {"service.secret_key", "database.url", "elasticsearch.password"}
-    values = {"database.url": "sqlite:///elsewhere.db"}
+    values = {"database.url": "sqlite:///elsewhere.db", "metrics.token": "x" * 32}
     for setting in secrets:
         value = values.get(setting.key, "x")
         path = written(value, "secret")
         settings = read_alone(setting.path, {f"{setting.variable}_FILE": str(path)})
         assert settings == value, setting.key
+
+
+def test_a_scrapers_token_cannot_be_guessed() -> None:
+    with pytest.raises(ConfigurationError, match=r"TASKS_METRICS__TOKEN: metrics\.token must have 32 characters"):
+        load_settings(None, {"TASKS_METRICS__TOKEN": "x" * 31})
 
 
 def read_alone(path: tuple[str, ...], environ: Mapping[str, str]) -> str:

@@ -22,13 +22,14 @@ MODULES = sorted(
 
 # Room -> the rooms it may import. `app` (the composition root) and the command line know everyone.
 EVERYONE = {"*"}
-LEAVES = {"errors", "config", "telemetry"}
+LEAVES = {"errors", "config", "telemetry", "metrics"}
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors", "config_loading", "config_example"},
     "config_loading": {"errors", "config"},
     "config_example": {"errors", "config"},
     "telemetry": {"errors"},
+    "metrics": set(),
     "filenames": LEAVES,
     "cron": LEAVES,
     "trigger": LEAVES | {"cron"},
@@ -45,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "lease": LEAVES | {"database", "export"},
     "sweeper": LEAVES | {"database", "storage"},
     "rescuer": LEAVES | {"database", "executors"},
+    "scrape": LEAVES | {"database", "__init__"},
     "runner": LEAVES | {"app", "database", "executors", "export", "lease", "sweeper", "filenames", "loops"},
     "scheduler": LEAVES | {"database", "schedule", "executors"},
     "target_schemas": set(),
@@ -57,7 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "supervisor": LEAVES,
     "api": LEAVES
     | {"app", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
-    | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas"},
+    | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas", "scrape"},
     "app": EVERYONE,
     "cli": EVERYONE,
     "__init__": set(),
@@ -77,6 +79,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "typer": ("tasks_service/cli/",),
     "gunicorn": ("tasks_service/cli/",),
     "procrastinate": ("tasks_service/executors/procrastinate",),
+    "prometheus_client": ("tasks_service/metrics/", "tasks_service/scrape.py"),
 }
 
 
