@@ -49,12 +49,14 @@ class Spellings:
         )
         written = {json.dumps(key, ensure_ascii=ascii_only).encode() for key in keys for ascii_only in (True, False)}
         self._needles = tuple(sorted(written))
+        # Few and first: fields of one object share the start, and most chunks hold none.
+        self._starts = tuple(sorted({needle[: needle.index(b".") + 1] for needle in written}))
 
     def seen_in(self, chunk: bytes) -> bool:
         """Tell whether a dotted member occurs (sometimes it is only a string that looks like one)."""
         if not self._needles:
             return False
-        if any(needle in chunk for needle in self._needles):
+        if any(start in chunk for start in self._starts) and any(needle in chunk for needle in self._needles):
             return True
         return b"\\u00" in chunk and _ESCAPED_ASCII.search(chunk) is not None
 

@@ -72,6 +72,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "elasticsearch": ("tasks_service/sources/elasticsearch", "tasks_service/sample/"),
     "elastic_transport": ("tasks_service/sources/elasticsearch", "tasks_service/sample/"),
     "duckdb": ("tasks_service/sources/files", "tasks_service/formats/", "tasks_service/sample/"),
+    "pyarrow": ("tasks_service/formats/",),
     "flask": ("tasks_service/api/", "tasks_service/app.py", "tasks_service/ui/"),
     "apscheduler": ("tasks_service/scheduler",),
     "cronsim": ("tasks_service/cron.py",),

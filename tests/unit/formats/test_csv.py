@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import threading
 from typing import Any
 
@@ -150,6 +151,15 @@ def test_cells_that_could_start_a_formula_are_counted_when_not_guarded(start: st
     assert encoded.suspicious_cells == 2
 
 
+@pytest.mark.parametrize("spelled", [b"\\u0011", b"\\u0011=", b"=\\u0011", b"\\u00e9"])
+def test_counting_changes_no_cell_whatever_characters_it_holds(spelled: bytes) -> None:
+    """Suspicious cells are counted by a control character, which a document may hold too."""
+    text = json.loads(b'"' + spelled + b'"')
+    made = encoder("a", "b").encode([b'{"a":"%s","b":"=1+1"}' % spelled, b'{"a":"x","b":"2"}'])
+    assert made.data == f"{text},=1+1\r\nx,2\r\n".encode()
+    assert made.suspicious_cells == 1 + text.startswith("=")
+
+
 @pytest.mark.parametrize("start", FORMULA_STARTS)
 def test_no_header_can_start_a_formula_when_guarded(start: str) -> None:
     column = FileColumn(start + "1+1", ("a",))
@@ -223,7 +233,7 @@ def test_several_threads_may_encode_at_once() -> None:
     assert results == {number: made.encode(page).data for number, page in documents.items()}
 
 
-@pytest.mark.parametrize("document", [b'{"a":1', b"", b'{"a":1}{"a":2}', b"\xff"])
+@pytest.mark.parametrize("document", [b'{"a":1', b"", b'{"a":1}{"a":2}', b"\xff", b'{"a":"\xff"}', b'{"a":"\x11"}'])
 def test_what_is_not_json_is_refused_by_name(document: bytes) -> None:
     with pytest.raises(SourceError, match="not valid JSON"):
         encoder("a").encode([b'{"a":1}', document])

@@ -1,0 +1,47 @@
+"""A chunk of raw documents as the table that DuckDB's encoders read: Arrow over the bytes themselves, nothing copied.
+
+What lives here is the making of the table; what is asked of it is csv_query.py's. Two copies of every document and a
+search for line ends are saved by not handing over text that DuckDB splits. Called by csv_encoder.py.
+"""
+
+from __future__ import annotations
+
+import array
+import itertools
+from typing import Any
+
+from tasks_service.sources import Documents
+from tasks_service.sources.surrogates import without_lone_surrogates
+
+DOCUMENT = "document"
+"""The name of the only column."""
+
+
+class Chunk:
+    """Documents, one a row.
+
+    Attributes:
+        rows: how many.
+        text: their bytes, one after the other.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        """Take at least one document, and less than 2 GiB of them."""
+        self.rows = len(documents)
+        self.text = b"".join(documents)
+        self._ends = array.array("i", itertools.accumulate(map(len, documents), initial=0))
+
+    def table(self) -> Any:  # noqa: ANN401 -- the library has no types
+        """Return the table, an Arrow one over `text`. That the bytes are UTF-8 is found out where they are parsed."""
+        import pyarrow  # pyright: ignore[reportMissingTypeStubs] # noqa: ICN001
+
+        arrow: Any = pyarrow
+        ends, text = arrow.py_buffer(self._ends), arrow.py_buffer(self.text)
+        return arrow.table({DOCUMENT: arrow.StringArray.from_buffers(self.rows, ends, text)})
+
+    def without_lone_surrogates(self) -> Chunk:
+        """Return a chunk that differs in the escapes of half a character alone."""
+        found = object.__new__(Chunk)
+        found.rows, found._ends = self.rows, self._ends
+        found.text = without_lone_surrogates(self.text)
+        return found
