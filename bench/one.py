@@ -20,7 +20,8 @@ from typing import Any
 
 from segments import EVERYTHING
 from tasks_service.config import ElasticsearchSettings, FilesSettings, IndexSettings, LocalSettings
-from tasks_service.export import ExportOrder, Progress, run_export
+from tasks_service.export import Progress, run_export
+from tasks_service.order import ExportOrder
 from tasks_service.sources import Source
 from tasks_service.storage.local import LocalStorage
 
@@ -42,13 +43,15 @@ def export(source: Source, index: IndexSettings, *, export_format: str, readers:
     with tempfile.TemporaryDirectory() as directory:
         storage = LocalStorage(LocalSettings(directory=Path(directory)), public_url="http://x", secret_key=b"x" * 32)
         order = ExportOrder(
+            task=1,
+            run=1,
             chain=CHAIN,
             index=index,
             target={"action": "export", "export_index": "products", "export_format": export_format},
             segment=None,
             zone="UTC",
             now=datetime.now(UTC),
-            object_name="bench/file",
+            folder="bench",
             file_name="file",
             readers=readers,
             buffer_bytes=32 * 1024 * 1024,

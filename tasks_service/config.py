@@ -221,6 +221,7 @@ class LimitSettings(Section):
     backfill_occurrences: int = Field(
         10_000, ge=1, le=100_000, description="Occurrences one backfill may have; more are to be asked for in parts."
     )
+    files_per_run: int = Field(100, ge=1, le=9999, description="Files a run may be split into (`target.split`).")
     linked_documents: int = Field(
         100_000, ge=1, le=1_000_000, description="Documents of another index that one group of a segment may select."
     )

@@ -32,3 +32,19 @@ def file_name(
     if "cron" in trigger:
         stem += f"-{occurrence.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     return f"{stem}.{export_format}{_COMPRESSION_EXTENSIONS[compression]}"
+
+
+def numbered(name: str, number: int) -> str:
+    """Return the name of one of a result's numbered files: `Product_Export-12345-0001.csv.gz`, counted from 1."""
+    stem, dot, extension = name.partition(".")
+    return f"{stem}-{number:04}{dot}{extension}"
+
+
+def archive_name(name: str) -> str:
+    """Return the name of the archive around a result's files: `Product_Export-12345.zip`."""
+    return f"{name.partition('.')[0]}.zip"
+
+
+def manifest_name(name: str) -> str:
+    """Return the name of the manifest beside a result: `Product_Export-12345.csv.manifest.json`."""
+    return f"{name}.manifest.json"

@@ -21,6 +21,8 @@ from sqlmodel import Session
 
 from tasks_service import sweeper
 from tasks_service.app import Services
+from tasks_service.artifacts.leavings import delete_objects
+from tasks_service.artifacts.sealing import Exported
 from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, clients, tasks
 from tasks_service.database.claims import Claim
@@ -33,10 +35,11 @@ from tasks_service.errors import (
     ServiceError,
     TransientError,
 )
-from tasks_service.export import Exported, ExportOrder, run_export
+from tasks_service.export import run_export
 from tasks_service.filenames import file_name
 from tasks_service.lease import Drain, Lease
 from tasks_service.loops import Loops, attempted
+from tasks_service.order import ExportOrder
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -181,20 +184,25 @@ class Worker:
             target.get("compression") or "none",
         )
         folder = f"{settings.storage.prefix}/{claim.chain}/{claim.task_id}/{claim.run_id}"
+        version = trigger.get("segment_version")
         return ExportOrder(
+            task=claim.task_id,
+            run=claim.run_id,
             chain=claim.chain,
             index=index,
             target=target,
             segment=trigger.get("segment"),
             zone=trigger.get("timezone") or "UTC",
             now=claim.occurrence,
-            # The lease token grows with every claim: no other attempt can share this name.
-            object_name=f"{folder}/{claim.attempt_number}-{claim.lease_token}/{name}",
+            # The lease token grows with every claim: no other attempt can share this folder.
+            folder=f"{folder}/{claim.attempt_number}-{claim.lease_token}",
             file_name=name,
             readers=settings.elasticsearch.slices
             if settings.source.kind == "elasticsearch"
             else settings.files.threads,
             buffer_bytes=self._settings.buffer_bytes,
+            saved_segment=(trigger["segment_id"], version) if version is not None else None,
+            most_files=settings.limits.files_per_run,
         )
 
     def _name_object(self, claim: Claim, name: str) -> None:
@@ -203,7 +211,7 @@ class Worker:
             raise LeaseLost
 
     def _publish(self, claim: Claim, order: ExportOrder, exported: Exported) -> None:
-        """Make the object *the* file of the run, by compare-and-set; delete it where the run is another's by now."""
+        """Make the artifact *the* one of the run, by compare-and-set; delete it where the run is another's by now."""
         days = order.target.get("retention_days") or self._services.settings.storage.retention_days
 
         def publish(session: Session, now: datetime) -> bool:
@@ -218,8 +226,7 @@ class Worker:
 
         if self._record(publish):
             return
-        if exported.stored is not None:
-            self._services.storage.delete(exported.stored.name, generation=exported.stored.generation)
+        delete_objects(self._services.storage, [(one.name, one.generation) for one in exported.objects])
         raise LeaseLost
 
     def _hand_back(self, claim: Claim) -> None:

@@ -279,15 +279,20 @@ class Run(Answer):
     artifact: Result | None
 
 
-class Download(Answer):
-    """A link to a file. Fetch it promptly: it lives for about an hour."""
+class Link(Answer):
+    """A link to what is to be downloaded. Fetch it promptly: it lives for about an hour."""
 
     url: str
     expires_at: DateTime
     file_name: str
     bytes: int
-    records_count: int
     sha256: str
+
+
+class Download(Link):
+    """A link to a file. Fetch it promptly: it lives for about an hour."""
+
+    records_count: int
 
 
 class TaskPage(Answer):

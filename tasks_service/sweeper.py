@@ -2,9 +2,9 @@
 
 Answers remembered for an Idempotency-Key go the same way once nobody repeats a request that old.
 
-An attempt's object is deleted only after the attempt has ended in the database (a lapsed one is abandoned there first,
-by the same compare-and-set that fences its worker), so nothing is ever deleted under a worker that could still publish
-it. Called by workers, now and then.
+An attempt's objects (files, archive, manifest, all in one folder) are deleted only after the attempt has ended in the
+database (a lapsed one is abandoned there first, by the same compare-and-set that fences its worker), so nothing is ever
+deleted under a worker that could still publish it. Called by workers, now and then.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from tasks_service.artifacts.leavings import delete_attempt, delete_result
 from tasks_service.database import claims, tasks
 from tasks_service.database.engine import Database
 from tasks_service.errors import ServiceError, TransientError
@@ -48,11 +49,12 @@ def _sweep_orphans(database: Database, storage: Storage) -> int:
     """Delete what unpublished attempts left, and look again for a while: a late worker may still finish an upload."""
     deleted = 0
     for orphan in _read(database, claims.sweepable):
-        if _delete(storage, orphan.object_name, None):
-            deleted += 1
-            log.info("sweep.orphan_deleted", run_id=orphan.run_id, object_name=orphan.object_name)
+        gone = _deleted(partial(delete_attempt, storage, orphan.object_name), orphan.run_id)
+        if gone:
+            deleted += gone
+            log.info("sweep.orphan_deleted", run_id=orphan.run_id, object_name=orphan.object_name, objects=gone)
     for orphan in _read(database, partial(claims.sweepable, settled_seconds=_SETTLED_SECONDS)):
-        if _delete(storage, orphan.object_name, None) is not None:
+        if _deleted(partial(delete_attempt, storage, orphan.object_name), orphan.run_id) is not None:
             _write(database, partial(claims.mark_swept, attempt_id=orphan.attempt_id))
     return deleted
 
@@ -60,21 +62,22 @@ def _sweep_orphans(database: Database, storage: Storage) -> int:
 def _sweep_expired(database: Database, storage: Storage) -> int:
     deleted = 0
     for file in _read(database, claims.expired_files):
-        if _delete(storage, file.object_name, file.generation) is not None:
-            deleted += 1
+        gone = _deleted(partial(delete_result, storage, file.artifact), file.run_id)
+        if gone is not None:
+            deleted += gone
             _write(database, partial(claims.mark_file_deleted, run_id=file.run_id))
-            log.info("sweep.expired_deleted", run_id=file.run_id, object_name=file.object_name)
+            log.info("sweep.expired_deleted", run_id=file.run_id, objects=gone)
     return deleted
 
 
-def _delete(storage: Storage, name: str, generation: int | None) -> bool | None:
-    """Delete an object; None where the storage refused, so that it is tried again another time."""
+def _deleted(delete: Callable[[], int], run_id: int) -> int | None:
+    """Delete, and return how much; None where the storage refused, so that it is tried again another time."""
     try:
-        return storage.delete(name, generation=generation)
+        return delete()
     except TransientError:
         raise
     except ServiceError as error:
-        log.warning("sweep.failed", object_name=name, code=error.code)
+        log.warning("sweep.failed", run_id=run_id, code=error.code)
         return None
 
 

@@ -1,12 +1,14 @@
-"""GET .../download_url: a link to a published file, made on the spot, pinned to the object's generation.
+"""GET .../download_url and .../manifest_url: links to what a run published, made on the spot.
 
-A link is never stored and never logged: what is logged is who asked for which run's. Whether there is a file to link to
-is decided here; the signature is the storage's.
+Each is pinned to its object's generation. A link is never stored and never logged: what is logged is who asked for
+which run's. Whether there is a file to link to is decided here; the signature is the storage's.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -15,10 +17,11 @@ from tasks_service.api.calls import Call, Reply
 from tasks_service.api.problems import MembersError
 from tasks_service.api.runs import find_run
 from tasks_service.api.tasks import find_task
+from tasks_service.artifacts import Linked, file_link, manifest_link
 from tasks_service.database import shown
 from tasks_service.database.models import Run, Task
 from tasks_service.errors import GoneError
-from tasks_service.storage import StoredObject
+from tasks_service.storage import SignedUrl
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,8 +38,44 @@ class NoFileError(MembersError):
     code = "no_file"
 
 
+class NoManifestError(MembersError):
+    """The run is of a version that wrote no manifests; repeat it for one."""
+
+    code = "no_manifest"
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What a run published, and is still there to be downloaded."""
+
+    run: Run
+    task: Task
+    artifact: dict[str, Any]
+    expires_at: datetime
+    now: datetime
+
+
 def get_task_download_url(call: Call) -> Reply:
     """Answer a link to the file of the run that made the task DONE."""
+    return _file(call, _of_task(call))
+
+
+def get_run_download_url(call: Call) -> Reply:
+    """Answer a link to the file of one run."""
+    return _file(call, _of_run(call))
+
+
+def get_task_manifest_url(call: Call) -> Reply:
+    """Answer a link to the manifest beside the file of the run that made the task DONE."""
+    return _manifest(call, _of_task(call))
+
+
+def get_run_manifest_url(call: Call) -> Reply:
+    """Answer a link to the manifest beside the file of one run."""
+    return _manifest(call, _of_run(call))
+
+
+def _of_task(call: Call) -> _Published:
     with call.services.database.read() as session:
         task = find_task(call, session, deleted=True)
         now = call.services.database.now(session)
@@ -51,11 +90,10 @@ def get_task_download_url(call: Call) -> Reply:
                 run=latest.id if latest is not None else None,
             )
         run = shown.runs_by_id(session, [task.result_run_id])[task.result_run_id]
-    return _link(call, run, task, now)
+    return _published(run, task, now)
 
 
-def get_run_download_url(call: Call) -> Reply:
-    """Answer a link to the file of one run."""
+def _of_run(call: Call) -> _Published:
     with call.services.database.read() as session:
         run, task = find_run(call, session)
         now = call.services.database.now(session)
@@ -64,39 +102,56 @@ def get_run_download_url(call: Call) -> Reply:
     if run.state != "done":
         detail = f"The run is {run.state}; only a run that is done has a file."
         raise NotDoneError(detail, state=shapes.state(task), run=run.id)
-    return _link(call, run, task, now)
+    return _published(run, task, now)
 
 
-def _link(call: Call, run: Run, task: Task, now: datetime) -> Reply:
+def _published(run: Run, task: Task, now: datetime) -> _Published:
     if run.artifact is None:
         raise NoFileError(NoFileError.__doc__ or "", state=shapes.state(task), run=run.id)
     if run.file_deleted_at is not None or run.expires_at is None or run.expires_at <= now:
         raise GoneError
-    artifact = run.artifact
-    stored = StoredObject(
-        bucket=artifact["bucket"],
-        name=artifact["object"],
-        generation=artifact["generation"],
-        size=artifact["bytes"],
-        crc32c=artifact["crc32c"],
-        created_at=datetime.fromisoformat(artifact["stored_at"]) if "stored_at" in artifact else run.created_at,
+    return _Published(run, task, run.artifact, run.expires_at, now)
+
+
+def _file(call: Call, published: _Published) -> Reply:
+    linked = file_link(published.artifact)
+    answer = _answer(linked, _sign(call, published, linked)) | {"records_count": published.artifact["rows"]}
+    log.info("link.made", run_id=published.run.id, task_id=published.run.task_id, client=call.principal.client_id)
+    return Reply(answer)
+
+
+def _manifest(call: Call, published: _Published) -> Reply:
+    linked = manifest_link(published.artifact)
+    if linked is None:
+        raise NoManifestError(NoManifestError.__doc__ or "", state=shapes.state(published.task), run=published.run.id)
+    answer = _answer(linked, _sign(call, published, linked))
+    log.info(
+        "link.made",
+        what="manifest",
+        run_id=published.run.id,
+        task_id=published.run.task_id,
+        client=call.principal.client_id,
     )
+    return Reply(answer)
+
+
+def _sign(call: Call, published: _Published, linked: Linked) -> SignedUrl:
     # A link that outlives its file would only promise what it cannot keep.
-    lifetime = min(timedelta(seconds=call.services.settings.storage.link_seconds), run.expires_at - now)
-    signed = call.services.storage.sign(
-        stored,
-        file_name=artifact["file_name"],
-        content_type=artifact["content_type"],
+    link_seconds = timedelta(seconds=call.services.settings.storage.link_seconds)
+    lifetime = min(link_seconds, published.expires_at - published.now)
+    return call.services.storage.sign(
+        linked.stored,
+        file_name=linked.file_name,
+        content_type=linked.content_type,
         lifetime=max(timedelta(seconds=int(lifetime.total_seconds())), timedelta(seconds=1)),
     )
-    log.info("link.made", run_id=run.id, task_id=run.task_id, client=call.principal.client_id)
-    return Reply(
-        {
-            "url": signed.url,
-            "expires_at": shapes.moment(signed.expires_at),
-            "file_name": artifact["file_name"],
-            "bytes": artifact["bytes"],
-            "records_count": artifact["rows"],
-            "sha256": artifact["sha256"],
-        }
-    )
+
+
+def _answer(linked: Linked, signed: SignedUrl) -> dict[str, Any]:
+    return {
+        "url": signed.url,
+        "expires_at": shapes.moment(signed.expires_at),
+        "file_name": linked.file_name,
+        "bytes": linked.stored.size,
+        "sha256": linked.sha256,
+    }

@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from tasks_service.api.creation import create_task
-from tasks_service.api.downloads import NoFileError, NotDoneError, get_run_download_url, get_task_download_url
+from tasks_service.api.downloads import (
+    NoFileError,
+    NoManifestError,
+    NotDoneError,
+    get_run_download_url,
+    get_run_manifest_url,
+    get_task_download_url,
+    get_task_manifest_url,
+)
 from tasks_service.api.execution import execute_task
 from tasks_service.api.idempotency import IDEMPOTENCY_KEY
 from tasks_service.api.problems import GoingError, InvalidParametersError
@@ -34,6 +42,7 @@ from tasks_service.errors import (
 )
 from tasks_service.schemas import (
     Download,
+    Link,
     LogQuery,
     Note,
     Nothing,
@@ -51,6 +60,10 @@ from tasks_service.schemas import (
 
 _IF_MATCH = Header("If-Match", "The task's ETag; the change is made only on this version of it.")
 _LINK_ERRORS = (NotDoneError, NoFileError, GoneError, StorageError, StorageUnavailableError)
+_MANIFEST = (
+    "A link to the manifest beside the file: rows, size and checksums, columns, the segment and the query it was "
+    "compiled to, the instant of the snapshot. `tasks-service verify FILE MANIFEST` holds a download against it."
+)
 _CREATE: dict[str, Any] = {
     "chain": 1764,
     "desc": "Electronics, every night",
@@ -202,6 +215,16 @@ TASK_ROUTES = (
     ),
     Route(
         "GET",
+        "/tasks/{task_id}/manifest_url",
+        get_task_manifest_url,
+        READ,
+        summary="Get the manifest of a task's file",
+        description=_MANIFEST,
+        answers=[Success(200, "The link.", Link)],
+        errors=[*_LINK_ERRORS, NoManifestError],
+    ),
+    Route(
+        "GET",
         "/tasks/{task_id}/runs",
         list_task_runs,
         READ,
@@ -230,6 +253,17 @@ TASK_ROUTES = (
         description="A link to the file of this run; it lives for about an hour.",
         answers=[Success(200, "The link.", Download)],
         errors=_LINK_ERRORS,
+        tag="Runs",
+    ),
+    Route(
+        "GET",
+        "/runs/{run_id}/manifest_url",
+        get_run_manifest_url,
+        READ,
+        summary="Get the manifest of a run's file",
+        description=_MANIFEST,
+        answers=[Success(200, "The link.", Link)],
+        errors=[*_LINK_ERRORS, NoManifestError],
         tag="Runs",
     ),
     Route(

@@ -25,6 +25,7 @@ from tasks_service.api.moments import read_moment
 from tasks_service.api.problems import InvalidParametersError
 from tasks_service.api.saved_segments_use import hold
 from tasks_service.api.tags import etag, matches_none, matches_version
+from tasks_service.artifacts.leavings import delete_result
 from tasks_service.database import leftovers, tasks
 from tasks_service.database import shown as lookups
 from tasks_service.database.clients import Principal
@@ -269,7 +270,7 @@ def _delete_files(call: Call) -> None:
         for run in files:
             if run.artifact is None or run.id is None:
                 continue
-            services.storage.delete(run.artifact["object"], generation=run.artifact["generation"])
+            delete_result(services.storage, run.artifact)
             with services.database.write() as session:
                 leftovers.mark_file_deleted(session, run.id, now=services.database.now(session))
     except ServiceError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, literal_column, update
 from sqlmodel import Session, col, select
@@ -24,7 +25,7 @@ _UNSWEPT: ColumnElement[bool] = literal_column(
 
 @dataclass(frozen=True)
 class Orphan:
-    """Where an attempt that was not published may have left an object."""
+    """Where an attempt that was not published may have left objects: in the folder of `object_name`."""
 
     attempt_id: int
     run_id: int
@@ -33,11 +34,10 @@ class Orphan:
 
 @dataclass(frozen=True)
 class ExpiredFile:
-    """The published file of a run whose time is over, or whose task was deleted."""
+    """The published artifact of a run whose time is over, or whose task was deleted."""
 
     run_id: int
-    object_name: str
-    generation: int | None
+    artifact: dict[str, Any]
 
 
 def sweepable(session: Session, *, now: datetime, limit: int, settled_seconds: float = 0) -> list[Orphan]:
@@ -74,11 +74,7 @@ def expired_files(session: Session, *, now: datetime, limit: int) -> list[Expire
         .order_by(col(Run.expires_at), col(Run.id))
         .limit(limit)
     )
-    return [
-        ExpiredFile(identity(run), run.artifact["object"], run.artifact.get("generation"))
-        for run in session.exec(query).all()
-        if run.artifact is not None
-    ]
+    return [ExpiredFile(identity(run), run.artifact) for run in session.exec(query).all() if run.artifact is not None]
 
 
 def mark_file_deleted(session: Session, run_id: int, *, now: datetime) -> None:

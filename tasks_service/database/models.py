@@ -273,8 +273,8 @@ class Attempt(SQLModel, table=True):
     """One try of a run by one worker. `outcome` is null while it goes.
 
     `outcome`: published | failed | retried | interrupted | cancelled | abandoned (its lease lapsed).
-    `object_name` is where it writes, known before the first byte, so that the sweeper finds what a killed
-    worker left; `swept_at` says it looked.
+    `object_name` is where it writes (its file, in a folder that is the attempt's own), known before the first byte,
+    so that the sweeper finds what a killed worker left; `swept_at` says it looked.
     """
 
     __tablename__: ClassVar[Any] = "attempt"

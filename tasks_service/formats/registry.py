@@ -18,7 +18,7 @@ from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import csv_faults, csv_options
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 
-__all__ = ["COLUMN_FORMATS", "FORMATS", "check_columns", "check_options", "encoder_for"]
+__all__ = ["COLUMN_FORMATS", "FORMATS", "check_columns", "check_options", "described_columns", "encoder_for"]
 
 
 def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
@@ -49,6 +49,23 @@ def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) 
     if faults := check_options(name, target.get("options") or {}):
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
     return _ENCODERS[name](target, catalog, index)
+
+
+def described_columns(
+    target: dict[str, Any], catalog: Catalog, index: IndexSettings
+) -> list[dict[str, str | None]] | None:
+    """Return the columns of a target's file, each with its `name`, `field` and `type`; None where it has none."""
+    if target["export_format"] not in COLUMN_FORMATS:
+        return None
+    return [
+        {"name": column.header, "field": (name := ".".join(column.path)), "type": _type_of(name, catalog)}
+        for column in chosen_columns(target, catalog, index)
+    ]
+
+
+def _type_of(name: str, catalog: Catalog) -> str | None:
+    field = catalog.get(name)
+    return field.type if field is not None else None
 
 
 def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]:

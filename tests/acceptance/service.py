@@ -78,9 +78,9 @@ class Api:
         assert task is not None
         return task
 
-    def download(self, task_id: int) -> tuple[dict[str, Any], Answer]:
+    def download(self, task_id: int, what: str = "download_url") -> tuple[dict[str, Any], Answer]:
         """Ask for the link, follow it without any credentials, and check what came against what was said."""
-        answer = self.request("GET", f"/tasks/{task_id}/download_url")
+        answer = self.request("GET", f"/tasks/{task_id}/{what}")
         assert answer.status == 200, answer.body
         link = answer.json
         file = self.http.request("GET", link["url"])

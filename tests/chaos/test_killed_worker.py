@@ -43,8 +43,10 @@ class Stage:
         )["id"]
 
     @contextmanager
-    def worker_in_mid_export(self, **environment: str) -> Iterator[tuple[Popen[bytes], Gate]]:
-        gate = self.gcs.faults.hold("upload.chunk", skip=2)
+    def worker_in_mid_export(
+        self, at: str = "upload.chunk", skip: int = 2, **environment: str
+    ) -> Iterator[tuple[Popen[bytes], Gate]]:
+        gate = self.gcs.faults.hold(at, skip=skip)
         worker = self.service.start("worker", **environment)
         try:
             assert gate.reached.wait(60), "the worker uploads"
@@ -72,7 +74,9 @@ class Stage:
         _, file = self.api.download(self.task_id)
         expected = [d["id"] for d in documents("products", ROWS, until=UNTIL) if d["chain_id"] == CHAIN]
         assert sorted(json.loads(line)["id"] for line in file.body.splitlines()) == sorted(expected)
-        assert len(self.objects()) == 1
+        _, manifest = self.api.download(self.task_id, "manifest_url")
+        assert (manifest.json["rows"], manifest.json["files"][0]["bytes"]) == (len(expected), len(file.body))
+        assert len(self.objects()) == 2
 
 
 @pytest.fixture
@@ -127,6 +131,19 @@ def test_another_attempt_publishes_the_whole_file_once(stage: Stage) -> None:
     stage.service.start("worker")
     stage.whole_file_once()
     assert [attempt["outcome"] for attempt in stage.run()["attempts"]] == ["abandoned", "published"]
+
+
+def test_a_worker_killed_between_the_file_and_its_manifest_leaves_nothing_after_the_sweep(stage: Stage) -> None:
+    with stage.worker_in_mid_export("upload.start", 1) as (worker, _):
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(timeout=30)
+        [orphan] = stage.objects()
+        assert orphan.endswith(".jsonl")
+    stage.service.start("worker")
+    assert stage.api.finished(stage.task_id)["state"]["code"] == "DONE"
+    stage.service.start("worker")  # one that sweeps now, rather than in a minute
+    eventually(lambda: orphan not in stage.objects(), what="the killed attempt's file is swept")
+    stage.whole_file_once()
 
 
 def test_a_worker_that_comes_back_after_its_lease_changes_nothing(stage: Stage) -> None:

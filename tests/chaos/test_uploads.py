@@ -26,6 +26,7 @@ import google_crc32c
 import pytest
 
 from segments import Catalog, Tree
+from tasks_service.artifacts.sealing import Exported
 from tasks_service.config import IndexSettings
 from tasks_service.errors import (
     Cancelled,
@@ -37,11 +38,12 @@ from tasks_service.errors import (
     SourceError,
     SourceUnavailableError,
 )
-from tasks_service.export import Exported, ExportOrder, run_export
+from tasks_service.export import run_export
 from tasks_service.formats.json_encoder import JsonLinesEncoder
 from tasks_service.sources import Documents, Snapshot
 from tasks_service.storage import StoredObject, Upload
 from tests.chaos.uploader import content
+from tests.orders import order_of
 from tests.storages import CHUNK, KINDS, Place, place
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +120,8 @@ def test_the_next_attempt_after_a_kill_writes_the_whole(site: Place) -> None:
 
 PAGES = 6
 ROWS = 50
-NAME = "exports/1764/1/1.jsonl"
+NAME = order_of({}).object_name
+MANIFEST = f"{NAME}.manifest.json"
 
 
 def document(number: int) -> bytes:
@@ -168,19 +171,7 @@ EXPECTED = b"".join(document(number) + b"\n" for number in range(PAGES * ROWS))
 
 
 def export(site: Place, source: Pages, report: Callable[[Any], None] = lambda _: None, **changes: Any) -> Exported:
-    order = ExportOrder(
-        chain=1764,
-        index=IndexSettings(file_prefix="Product", source="products"),
-        target={"export_format": "jsonl"} | changes,
-        segment=None,
-        zone="UTC",
-        now=datetime(2026, 5, 26, tzinfo=UTC),
-        object_name=NAME,
-        file_name="Product_Export-1.jsonl",
-        readers=1,
-        buffer_bytes=1 << 20,
-    )
-    return run_export(order, source, site.storage, report)  # type: ignore[arg-type]
+    return run_export(order_of(changes), source, site.storage, report)  # type: ignore[arg-type]
 
 
 def assert_nothing_then_whole(site: Place) -> None:
@@ -193,8 +184,13 @@ def assert_nothing_then_whole(site: Place) -> None:
     assert exported.artifact["sha256"] == hashlib.sha256(EXPECTED).hexdigest()
     assert (exported.artifact["rows"], exported.artifact["bytes"]) == (PAGES * ROWS, len(EXPECTED))
     found = site.storage.stat(NAME)
-    assert found == exported.stored
-    site.storage.delete(NAME, generation=None)
+    assert exported.objects == (found, site.storage.stat(MANIFEST))
+    assert clear(site) == 2
+
+
+def clear(site: Place) -> int:
+    """Delete everything; return how many objects there were."""
+    return sum(site.storage.delete(one.name, generation=one.generation) for one in list(site.storage.list("")))
 
 
 def failing(page: int, error: BaseException) -> Callable[[int], None]:
@@ -242,7 +238,7 @@ def test_an_export_stopped_at_every_report(site: Place, stop: type[BaseException
             export(site, Pages(), report)
         except stop:
             return True
-        site.storage.delete(NAME, generation=None)
+        assert clear(site) == 2
         return False
 
     number = 1

@@ -17,12 +17,13 @@ import pytest
 from segments import SegmentError, Tree, compile_segment, evaluate
 from tasks_service.config import ElasticsearchSettings, FilesSettings, IndexSettings, LocalSettings
 from tasks_service.errors import LinkLimitError, SourceError
-from tasks_service.export import ExportOrder, run_export
+from tasks_service.export import run_export
 from tasks_service.sources import Source
 from tasks_service.sources.elasticsearch import ElasticsearchSource
 from tasks_service.sources.files import FilesSource
 from tasks_service.sources.links import Links
 from tasks_service.storage.local import LocalStorage
+from tests.orders import order_of
 
 NOW = datetime(2026, 5, 26, 12, tzinfo=UTC)
 CHAIN, OTHER = 1, 2
@@ -239,18 +240,8 @@ def test_an_export_holds_exactly_the_linked_rows(site: Site, tmp_path: Path) -> 
     storage = LocalStorage(LocalSettings(directory=tmp_path), public_url="http://x", secret_key=b"x" * 32)
     asked = about_users("codes", UTRECHT, key="code")
     segment = {"entity": "people", "index": "baskets", "join": "all", "chain_id": CHAIN, "rules": [asked]}
-    order = ExportOrder(
-        chain=CHAIN,
-        index=site.indices["baskets"],
-        target={"action": "export", "export_index": "baskets", "export_format": "jsonl"},
-        segment=segment,
-        zone="UTC",
-        now=NOW,
-        object_name="linked/file",
-        file_name="file",
-        readers=2,
-        buffer_bytes=1024 * 1024,
-    )
+    target = {"export_index": "baskets"}
+    order = order_of(target, chain=CHAIN, index=site.indices["baskets"], segment=segment, now=NOW, readers=2)
     exported = run_export(order, site.source, storage, lambda _progress: None)
     assert exported.artifact is not None
     assert exported.artifact["rows"] == 4

@@ -40,14 +40,17 @@ ARROWS: dict[str, set[str]] = {
     "storage": LEAVES,
     "database": LEAVES,
     "pipeline": LEAVES | {"sources", "formats"},
-    "export": LEAVES | {"sources", "formats", "storage", "pipeline"},
+    "order": LEAVES,
+    "artifacts": LEAVES | {"order", "sources", "formats", "storage", "filenames"},
+    "export": LEAVES | {"order", "artifacts", "sources", "formats", "storage", "pipeline"},
     "loops": LEAVES,
     "vitals": LEAVES | {"loops"},
     "lease": LEAVES | {"database", "export"},
-    "sweeper": LEAVES | {"database", "storage"},
+    "sweeper": LEAVES | {"artifacts", "database", "storage"},
     "rescuer": LEAVES | {"database", "executors"},
     "scrape": LEAVES | {"database", "__init__"},
-    "runner": LEAVES | {"app", "database", "executors", "export", "lease", "sweeper", "filenames", "loops"},
+    "runner": LEAVES
+    | {"app", "artifacts", "database", "executors", "export", "lease", "sweeper", "filenames", "loops", "order"},
     "scheduler": LEAVES | {"database", "schedule", "executors"},
     "target_schemas": set(),
     "schemas": LEAVES | {"target_schemas"},
@@ -58,7 +61,7 @@ ARROWS: dict[str, set[str]] = {
     "sample": LEAVES | {"indices"},
     "supervisor": LEAVES,
     "api": LEAVES
-    | {"app", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
+    | {"app", "artifacts", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
     | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas", "scrape"},
     "app": EVERYONE,
     "cli": EVERYONE,

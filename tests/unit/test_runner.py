@@ -31,8 +31,9 @@ def test_a_run_is_published_whole_with_everything_known_of_it(house: House) -> N
     assert (run.state, task.state, attempt.outcome) == ("done", "DONE", "published")
     assert task.result_run_id == run.id
     assert run.artifact is not None
-    [stored] = house.objects()
+    manifest, stored = sorted(house.objects(), key=lambda one: one.size, reverse=True)
     assert (run.artifact["rows"], run.artifact["generation"]) == (3, stored.generation)
+    assert (run.artifact["manifest"]["object"], run.artifact["manifest"]["bytes"]) == (manifest.name, manifest.size)
     assert run.artifact["file_name"] == f"Product_Export-{task.id}.jsonl"
     assert run.artifact["bytes"] == stored.size == len(b'{"id":1}\n{"id":2}\n{"id":3}\n')
     assert run.query == {"match_all": {}}
@@ -139,7 +140,7 @@ def test_a_run_taken_over_in_mid_run_is_left_alone_and_its_object_deleted(house:
     assert (run.state, task.state) == ("done", "DONE")
     assert [(a.worker, a.outcome) for a in attempts] == [("worker", "abandoned"), ("other", "published")]
     assert run.artifact is not None
-    assert [o.name for o in house.objects()] == [run.artifact["object"]]
+    assert {o.name for o in house.objects()} == {run.artifact["object"], run.artifact["manifest"]["object"]}
 
 
 def test_draining_without_grace_hands_the_run_back_and_burns_no_attempt(house: House) -> None:

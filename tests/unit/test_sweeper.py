@@ -44,11 +44,21 @@ def test_a_late_object_of_an_ended_attempt_is_deleted_whenever_it_appears(house:
     assert [attempt.swept_at is not None for attempt in house.read()[2]] == [True]
 
 
+def test_everything_an_ended_attempt_left_in_its_folder_goes_and_nothing_beside_it(house: House) -> None:
+    name = orphan(house)
+    folder, _, file = name.rpartition("/")
+    for other in (f"{folder}/{file}.manifest.json", f"{folder}1/{file}"):
+        with house.services.storage.upload(other, content_type="text/csv") as upload:
+            upload.commit()
+    assert sweep(house) == 2
+    assert [one.name for one in house.objects()] == [f"{folder}1/{file}"]
+
+
 def test_a_published_file_stays_until_it_expires(house: House) -> None:
     house.worker.work_once()
     assert sweep(house, timedelta(days=29)) == 0
-    assert len(house.objects()) == 1
-    assert sweep(house, timedelta(days=2)) == 1
+    assert len(house.objects()) == 2
+    assert sweep(house, timedelta(days=2)) == 2
     assert house.objects() == []
     assert house.read()[0].file_deleted_at is not None
     assert sweep(house) == 0
@@ -63,7 +73,7 @@ def test_the_file_of_a_deleted_task_goes_at_once(house: House) -> None:
         tasks.delete_task(session, task, now=house.services.database.now(session))  # type: ignore[arg-type]
 
     house.write(delete)
-    assert sweep(house) == 1
+    assert sweep(house) == 2
     assert house.objects() == []
 
 

@@ -29,6 +29,8 @@ from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
 from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
 from tasks_service.api.task_routes import TASK_ROUTES
 from tasks_service.app import Services, build
+from tasks_service.artifacts import StoredFile, object_document
+from tasks_service.artifacts.writing import Committed, stored_object
 from tasks_service.config import DatabaseSettings, Settings
 from tasks_service.database import claims, clients, schema
 from tasks_service.database.engine import Database
@@ -196,21 +198,23 @@ class Api:
     def publish(self, claim: claims.Claim, content: bytes | None = b"id,name\r\n1,Lamp\r\n") -> None:
         artifact = None
         if content is not None:
-            name = f"exports/{claim.chain}/{claim.run_id}/{claim.lease_token}.csv"
-            with self.services.storage.upload(name, content_type="text/csv; charset=utf-8") as upload:
-                upload.write(content)
-                stored = upload.commit()
+            file = self.store(claim, f"Product_Export-{claim.task_id}.csv", "text/csv; charset=utf-8", content)
+            manifest = self.store(claim, f"{file.name}.manifest.json", "application/json", b"{}")
             artifact = {
-                "bucket": stored.bucket, "object": stored.name, "generation": stored.generation,
-                "bytes": stored.size, "rows": 1, "crc32c": stored.crc32c, "sha256": "0" * 64,
-                "file_name": f"Product_Export-{claim.task_id}.csv", "format": "csv", "compression": "none",
-                "content_type": "text/csv; charset=utf-8", "suspicious_cells": 0,
-                "snapshot_at": "2026-05-26T12:00:00.123456Z", "stored_at": stored.created_at.isoformat(),
+                **object_document(file), "bucket": file.stored.bucket, "rows": 1, "format": "csv",
+                "compression": "none", "suspicious_cells": 0, "snapshot_at": "2026-05-26T12:00:00.123456Z",
+                "manifest": object_document(manifest),
             }  # fmt: skip
         with self.services.database.write() as session:
             now = self.services.database.now(session)
             expires = now + timedelta(days=30)
             assert claims.publish(session, claim, now=now, artifact=artifact, expires_at=expires, query={"query": 1})
+
+    def store(self, claim: claims.Claim, name: str, content_type: str, content: bytes) -> StoredFile:
+        folder = f"exports/{claim.chain}/{claim.task_id}/{claim.run_id}/1-{claim.lease_token}"
+        with stored_object(Committed(self.services.storage), folder, name, content_type) as opened:
+            opened.write(content)
+            return opened.commit()
 
     def fail(self, claim: claims.Claim) -> None:
         with self.services.database.write() as session:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 from datetime import timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from tasks_service.api.tags import wait_wanted
+from tasks_service.database.models import Run
 from tasks_service.errors import DatabaseUnavailableError
 from tests.unit.api.conftest import Api, World, standing
 
@@ -199,7 +201,8 @@ def test_a_run_tells_what_it_went_through(partner: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", ""), ("GET", "/download_url"), ("POST", "/cancel"), ("POST", "/retry")]
+    ("method", "path"),
+    [("GET", ""), ("GET", "/download_url"), ("GET", "/manifest_url"), ("POST", "/cancel"), ("POST", "/retry")],
 )
 def test_another_chains_run_is_answered_as_one_that_is_not(partner: Api, stranger: Api, method: str, path: str) -> None:
     run_id = executed(partner, nightly(partner))
@@ -273,6 +276,29 @@ def test_a_link_leads_to_the_file_for_about_an_hour(partner: Api, path: str) -> 
     with partner.client.get(link["url"].removeprefix("http://exports.test")) as file:
         assert file.data == b"id,name\r\n1,Lamp\r\n"
         assert link["file_name"] in file.headers["Content-Disposition"]
+
+
+@pytest.mark.parametrize("path", ["/tasks/{task}/manifest_url", "/runs/{run}/manifest_url"])
+def test_the_manifest_has_a_link_of_its_own(partner: Api, path: str) -> None:
+    task_id, run_id = done(partner)
+    answer = partner.get(path.format(task=task_id, run=run_id))
+    assert answer.status_code == 200
+    link = answer.get_json()
+    assert (link["file_name"], link["bytes"]) == (f"Product_Export-{task_id}.csv.manifest.json", 2)
+    assert link["sha256"] == hashlib.sha256(b"{}").hexdigest()
+    with partner.client.get(link["url"].removeprefix("http://exports.test")) as manifest:
+        assert (manifest.data, manifest.content_type) == (b"{}", "application/json")
+
+
+def test_a_run_of_before_there_were_manifests_says_so(partner: Api) -> None:
+    task_id, run_id = done(partner)
+    with partner.services.database.write() as session:
+        run = session.get_one(Run, run_id)
+        assert run.artifact is not None
+        run.artifact = {name: value for name, value in run.artifact.items() if name not in {"manifest", "stored_at"}}
+    answer = partner.get(f"/tasks/{task_id}/manifest_url")
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "no_manifest")
+    assert partner.get(f"/tasks/{task_id}/download_url").status_code == 200
 
 
 def test_a_link_is_made_anew_each_time_and_kept_nowhere(
