@@ -17,6 +17,7 @@ from tasks_service.artifacts.sealing import Exported, check_whole, seal
 from tasks_service.artifacts.splitting import KeepingEncoder, Layout, ResultWriter, result_writer
 from tasks_service.artifacts.writing import taking_back
 from tasks_service.errors import EmptyExportError, Fault, InvalidRequestError
+from tasks_service.fault_points import fault_point
 from tasks_service.formats import Encoder
 from tasks_service.formats.registry import encoder_for
 from tasks_service.order import ExportOrder
@@ -54,6 +55,7 @@ def run_export(order: ExportOrder, source: Source, storage: Storage, report: Rep
     tree = compile_rows(order, catalog, source.catalogs())
     opened = source.open(order.index, tree, chain=order.chain, limit=order.target.get("limit"))
     with taking_back(storage) as committed, opened as snapshot:
+        fault_point("snapshot.opened")
         report(Progress(total=snapshot.total))
         if snapshot.total == 0 and not _wants_empty_file(order):
             return Exported(artifact=None, objects=(), query=snapshot.query)

@@ -22,6 +22,7 @@ from tasks_service.database import claims
 from tasks_service.database.engine import Database
 from tasks_service.errors import Cancelled, Interrupted, LeaseLost, ServiceError, TransientError
 from tasks_service.export import Progress
+from tasks_service.fault_points import fault_point
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -122,7 +123,7 @@ class Lease:
 
     def _beat(self, progress: Progress, now: float) -> None:
         def beat(session: claims.Session) -> claims.Beat:
-            return claims.beat(
+            answer = claims.beat(
                 session,
                 self._claim,
                 now=self._database.now(session),
@@ -131,8 +132,11 @@ class Lease:
                 total=progress.total,
                 bytes_written=progress.bytes_written,
             )
+            fault_point("beat.written")
+            return answer
 
         answer = self._database.retrying(beat)
+        fault_point("beat.committed")
         if not answer.owned:
             self._stop = LeaseLost()
         elif answer.cancel_requested:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 
 import structlog
 
+from tasks_service.fault_points import fault_point
 from tasks_service.formats import Encoded, Encoder
 from tasks_service.sources import Documents
 
@@ -126,6 +127,7 @@ def _read(partition: Iterator[Documents], encoder: Encoder, buffer: _Buffer) -> 
     error: BaseException | None = None
     try:
         for documents in partition:
+            fault_point("snapshot.page")
             if buffer.ended:
                 break
             if documents:

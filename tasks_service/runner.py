@@ -36,6 +36,7 @@ from tasks_service.errors import (
     TransientError,
 )
 from tasks_service.export import run_export
+from tasks_service.fault_points import fault_point
 from tasks_service.filenames import file_name
 from tasks_service.lease import Drain, Lease
 from tasks_service.loops import Loops, attempted
@@ -98,6 +99,7 @@ class Worker:
         claim = self._claim()
         if claim is None:
             return False
+        fault_point("claim.committed")
         # Within the run progress is what is looked at (lease.py): it may be at work for hours.
         self._loop.tick(within_seconds=float("inf"))
         with structlog.contextvars.bound_contextvars(
@@ -114,7 +116,7 @@ class Worker:
 
     def _claim(self) -> Claim | None:
         def claim(session: Session) -> Claim | None:
-            return claims.claim_run(
+            taken = claims.claim_run(
                 session,
                 now=self._services.database.now(session),
                 owner=self.name,
@@ -122,6 +124,9 @@ class Worker:
                 running_per_chain=self._services.settings.limits.running_per_chain,
                 max_claims=self._settings.max_claims,
             )
+            if taken is not None:
+                fault_point("claim.written")
+            return taken
 
         return self._services.database.retrying(claim)
 
@@ -131,6 +136,7 @@ class Worker:
         started = time.monotonic()
         try:
             with Lease(self._services.database, claim, self._settings, self._drain) as lease:
+                fault_point("attempt.started")
                 self._check_authority(claim)
                 order = self._order(claim)
                 self._name_object(claim, order.object_name)
@@ -139,7 +145,7 @@ class Worker:
         except LeaseLost:
             log.warning("run.lease_lost")
         except Cancelled:
-            self._record(lambda s, now: claims.cancelled(s, claim, now=now))
+            self._record("cancel", lambda s, now: claims.cancelled(s, claim, now=now))
             log.info("run.cancelled")
         except Interrupted:
             self._hand_back(claim)
@@ -207,7 +213,7 @@ class Worker:
 
     def _name_object(self, claim: Claim, name: str) -> None:
         """Note where the attempt writes, before its first byte: the sweeper finds it whatever becomes of us."""
-        if not self._record(lambda session, _: claims.name_object(session, claim, name)):
+        if not self._record("object", lambda session, _: claims.name_object(session, claim, name)):
             raise LeaseLost
 
     def _publish(self, claim: Claim, order: ExportOrder, exported: Exported) -> None:
@@ -224,8 +230,9 @@ class Worker:
                 query=exported.query,
             )
 
-        if self._record(publish):
+        if self._record("publish", publish):
             return
+        fault_point("publish.refused")
         delete_objects(self._services.storage, [(one.name, one.generation) for one in exported.objects])
         raise LeaseLost
 
@@ -238,7 +245,7 @@ class Worker:
                 self._services.executor.offer(session, claim.run_id)
             return given
 
-        self._record(hand_back)
+        self._record("hand_back", hand_back)
 
     def _fail(self, claim: Claim, error: ServiceError) -> None:
         """Record a failure: another attempt later where that can help, the end of the run where it cannot."""
@@ -253,13 +260,23 @@ class Worker:
                 self._services.executor.offer(session, claim.run_id, at=retry_at)
             return failed
 
-        recorded = self._record(fail)
+        recorded = self._record("failure", fail)
         log.warning("run.failed", code=error.code, detail=error.detail, retry=again, recorded=recorded)
 
-    def _record(self, write: Callable[[Session, datetime], bool]) -> bool:
+    def _record(self, fact: str, write: Callable[[Session, datetime], bool]) -> bool:
         """Write one fact about the claim, fenced by its token; False where it is another's run by now."""
         database = self._services.database
-        return database.retrying(lambda session: write(session, database.now(session)))
+
+        def fenced(session: Session) -> bool:
+            written = write(session, database.now(session))
+            if written:
+                fault_point(f"{fact}.written")
+            return written
+
+        recorded = database.retrying(fenced)
+        if recorded:
+            fault_point(f"{fact}.committed")
+        return recorded
 
     def _sweep_now_and_then(self) -> None:
         if time.monotonic() - self._swept_at < _SWEEP_SECONDS:

@@ -33,6 +33,7 @@ from tasks_service.database import backfills, due
 from tasks_service.database.due import DueRun
 from tasks_service.database.engine import Database
 from tasks_service.executors import Executor
+from tasks_service.fault_points import fault_point
 from tasks_service.schedule import Limits, Planner
 
 log = structlog.stdlib.get_logger(__name__)
@@ -124,6 +125,8 @@ class Scheduler:
                     queued_per_chain=self._limits.queued_per_chain,
                     offer=self._executor.offer,
                 )
+            if batch:
+                fault_point("due.committed")
             made += batch
             if not batch or monotonic() > until or self._stopping.is_set():
                 break

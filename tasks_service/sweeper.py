@@ -20,6 +20,7 @@ from tasks_service.artifacts.leavings import delete_attempt, delete_result
 from tasks_service.database import claims, tasks
 from tasks_service.database.engine import Database
 from tasks_service.errors import ServiceError, TransientError
+from tasks_service.fault_points import fault_point
 from tasks_service.storage import Storage
 
 log = structlog.stdlib.get_logger(__name__)
@@ -49,9 +50,11 @@ def _sweep_orphans(database: Database, storage: Storage) -> int:
     """Delete what unpublished attempts left, and look again for a while: a late worker may still finish an upload."""
     deleted = 0
     for orphan in _read(database, claims.sweepable):
+        fault_point("sweep.listed")
         gone = _deleted(partial(delete_attempt, storage, orphan.object_name), orphan.run_id)
         if gone:
             deleted += gone
+            fault_point("sweep.deleted")
             log.info("sweep.orphan_deleted", run_id=orphan.run_id, object_name=orphan.object_name, objects=gone)
     for orphan in _read(database, partial(claims.sweepable, settled_seconds=_SETTLED_SECONDS)):
         if _deleted(partial(delete_attempt, storage, orphan.object_name), orphan.run_id) is not None:
@@ -65,6 +68,7 @@ def _sweep_expired(database: Database, storage: Storage) -> int:
         gone = _deleted(partial(delete_result, storage, file.artifact), file.run_id)
         if gone is not None:
             deleted += gone
+            fault_point("expiry.deleted")
             _write(database, partial(claims.mark_file_deleted, run_id=file.run_id))
             log.info("sweep.expired_deleted", run_id=file.run_id, objects=gone)
     return deleted

@@ -23,6 +23,7 @@ from tasks_service.app import Services
 from tasks_service.database import due, runs, tasks
 from tasks_service.database.models import Run, Task
 from tasks_service.errors import ConflictError, TooManyRequestsError
+from tasks_service.fault_points import fault_point
 
 log = structlog.stdlib.get_logger(__name__)
 SHOWN_LOGS = 10
@@ -44,6 +45,8 @@ def _create(call: Call, keyed: Keyed | None) -> Reply:
     definition = define(call.services, document, findings, chain=chain, now=now)
     with call.services.database.write() as session:
         reply = _store(call, session, definition, keyed)
+        fault_point("task.written")
+    fault_point("task.committed")
     log.info("task.created", task_id=reply.document["id"], chain=chain)
     return reply
 

@@ -18,6 +18,7 @@ import structlog
 
 from tasks_service.artifacts import StoredFile, Written
 from tasks_service.errors import CorruptUploadError, ServiceError
+from tasks_service.fault_points import fault_point
 from tasks_service.formats import Encoded, Encoder, Joints
 from tasks_service.formats.compression import Compressor
 from tasks_service.storage import Storage, StoredObject, Upload
@@ -99,20 +100,25 @@ class ObjectWriter:
 
     def write(self, data: bytes) -> int:
         """Add bytes. Raises StorageUnavailableError, StorageError."""
-        return self._meter.write(data)
+        size = self._meter.write(data)
+        fault_point("upload.chunk")
+        return size
 
     def commit(self) -> StoredFile:
         """Finalise the object, and compare what the storage reports with what was written.
 
         Raises CorruptUploadError where they differ; whoever collects the committed objects deletes it then.
         """
+        fault_point("upload.complete")
         stored, written = self._upload.commit(), self._meter.written
         self._committed.objects.append(stored)
+        fault_point("upload.finalised")
         if (stored.size, stored.crc32c) != (written.bytes, written.crc32c):
             raise CorruptUploadError(
                 f"The storage reports {stored.size} bytes with crc32c {stored.crc32c} where {written.bytes} bytes "
                 f"with crc32c {written.crc32c} were written."
             )
+        fault_point("upload.verified")
         return StoredFile(self.name, self.content_type, written, stored)
 
 
@@ -120,6 +126,7 @@ class ObjectWriter:
 def stored_object(committed: Committed, folder: str, name: str, content_type: str) -> Generator[ObjectWriter]:
     """Begin the object `folder/name`; left without a commit, by any way, there is none."""
     with committed.storage.upload(f"{folder}/{name}", content_type=content_type) as upload:
+        fault_point("upload.begun")
         yield ObjectWriter(upload, name, content_type, committed)
 
 

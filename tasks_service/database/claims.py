@@ -25,6 +25,7 @@ from tasks_service.database.leftovers import expired_files, mark_file_deleted, m
 from tasks_service.database.models import Attempt, Run, Task
 from tasks_service.database.runs import lock_task, task_after
 from tasks_service.database.statements import changed, identity
+from tasks_service.fault_points import fault_point
 
 __all__ = [
     "Beat",
@@ -138,6 +139,7 @@ def _replace(session: Session, run: Run, *, now: datetime, values: dict[str, Any
             event="attempt.abandoned",
             message=f"Attempt {run.claims}: its worker {run.lease_owner} was not heard of any more.",
         )
+        fault_point("claim.abandoned")
     return True
 
 

@@ -32,6 +32,7 @@ from tasks_service.database.runs import GOING, UNTOUCHED, definition_of, request
 from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import identity, insert_unless_there
 from tasks_service.database.tasks import pause_task
+from tasks_service.fault_points import fault_point
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -208,6 +209,7 @@ def _give_outcomes(
             break
     if not plans:
         return []
+    fault_point("due.selected")
     situation = _Situation(
         now=now,
         planner=planner,
@@ -223,6 +225,7 @@ def _give_outcomes(
     if offer is not None:
         for run in made:
             offer(session, run.run_id)
+    fault_point("due.written")
     return made
 
 
@@ -371,6 +374,7 @@ def _write(session: Session, outcomes: _Outcomes) -> list[DueRun]:
         connection.execute(insert_unless_there(connection.dialect, Skip).on_conflict_do_nothing(), outcomes.skips)
     if outcomes.events:
         connection.execute(insert(Event), outcomes.events)
+    fault_point("due.inserted")
     connection.execute(
         update(Task)
         .where(col(Task.id) == bindparam("b_id"), col(Task.next_run_at) == bindparam("b_read", type_=Instant()))
