@@ -6,11 +6,14 @@ an `Upload` that is not committed leaves nothing. The conformance suite in tests
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+MOST_SOURCES: Final = 32
+"""How many objects are put together at once; Google Cloud Storage takes no more."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,21 @@ class Storage(Protocol):
         """Begin an object that must not exist yet.
 
         Leaving the context without `commit`, by any way including BaseException, leaves no object.
+        """
+        ...
+
+    def compose(self, name: str, sources: Sequence[StoredObject], *, content_type: str) -> StoredObject:
+        """Put 1 to MOST_SOURCES objects together, in order, to one that must not exist yet; return what is reported.
+
+        The sources stay. It is whole or absent, and of exactly these generations: raises CorruptUploadError where one
+        of them is not there any more; StorageUnavailableError, StorageError.
+        """
+        ...
+
+    def read(self, stored: StoredObject) -> Iterator[bytes]:
+        """Yield the bytes of exactly this generation, from its first to its last.
+
+        Raises CorruptUploadError where it is not there any more; StorageUnavailableError, StorageError.
         """
         ...
 

@@ -51,6 +51,16 @@ class Marked:
     mark: str | None
 
 
+def described(content_type: str, mark: str) -> dict[str, Any]:
+    """Return how every object of ours is described to the storage: what it is, and the mark it is known again by."""
+    return {
+        "contentType": content_type,
+        "contentDisposition": "attachment",
+        "cacheControl": "private, no-store",
+        "metadata": {MARK: mark},
+    }
+
+
 class Bucket(Protocol):
     """What an upload needs of the bucket beside its own session."""
 
@@ -101,10 +111,7 @@ class GcsUpload:
         )
         metadata = {
             "name": self._to.name,
-            "contentType": self._to.content_type,
-            "contentDisposition": "attachment",
-            "cacheControl": "private, no-store",
-            "metadata": {MARK: self._mark},
+            **described(self._to.content_type, self._mark),
         }
         headers = {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": self._to.content_type}
         answer = self._persistently(lambda: self._request("POST", url, json.dumps(metadata).encode(), headers))

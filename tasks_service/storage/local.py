@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,9 +25,12 @@ from tasks_service.storage import SignedUrl, StoredObject
 from tasks_service.storage.links import Link, LinkSigner
 from tasks_service.storage.local_tree import Tree
 from tasks_service.storage.local_upload import LocalUpload, translated
-from tasks_service.storage.names import checked_name, checked_prefix
+from tasks_service.storage.names import checked_name, checked_prefix, source_gone
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+_PIECE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,32 @@ class LocalStorage:
             yield upload
         finally:
             upload.end()
+
+    def compose(self, name: str, sources: Sequence[StoredObject], *, content_type: str) -> StoredObject:
+        """Copy the objects, one after another, to a new one."""
+        with self.upload(name, content_type=content_type) as upload:
+            for source in sources:
+                for piece in self.read(source):
+                    upload.write(piece)
+            return upload.commit()
+
+    def read(self, stored: StoredObject) -> Iterator[bytes]:
+        """Yield the bytes of this generation; a deletion while they are read changes nothing."""
+        with translated():
+            found = self._tree.find(checked_name(stored.name))
+            if found is None or found.stored.generation != stored.generation:
+                raise source_gone()
+            try:
+                file = found.path.open("rb")
+            except FileNotFoundError as error:
+                raise source_gone() from error
+        with file:
+            while True:
+                with translated():
+                    piece = file.read(_PIECE_BYTES)
+                if not piece:
+                    return
+                yield piece
 
     def stat(self, name: str) -> StoredObject | None:
         """Return the object, or None."""

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from urllib.parse import quote
 
-from tasks_service.errors import StorageError
+from tasks_service.errors import CorruptUploadError, StorageError
 
 _SEGMENT = r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}"
 _NAME = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
@@ -42,6 +42,11 @@ def checked_prefix(prefix: str) -> str:
 def already_exists() -> StorageError:
     """Return the error of an upload to a name that is taken; both adapters raise it."""
     return StorageError("An object of that name exists already and is never overwritten; write under a new name.")
+
+
+def source_gone() -> CorruptUploadError:
+    """Return the error of an object that is to be read or put together and lies there no more as it was."""
+    return CorruptUploadError("An object that was written before is not there any more, or is another one by now.")
 
 
 def attachment(file_name: str) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks_service.errors import Cancelled, Interrupted, LeaseLost, StorageError
-from tasks_service.storage import StoredObject
+from tasks_service.errors import Cancelled, CorruptUploadError, Interrupted, LeaseLost, StorageError
+from tasks_service.storage import MOST_SOURCES, StoredObject
 from tests.storages import CHUNK, KINDS, NAME, Place, checksum, link, noise, place, put
 
 
@@ -386,3 +386,49 @@ def test_listing_while_objects_come_and_go(site: Place) -> None:
 
     in_threads(look, churn)
     assert sizes <= {300_000}
+
+
+# -- objects put together --------------------------------------------------------------------------------------------
+
+PARTS = "exports/1764/12345/run-7/parts-a"
+
+
+def parts(site: Place, count: int = 3) -> tuple[list[StoredObject], bytes]:
+    contents = [noise(CHUNK + 1000 * number) for number in range(count)]
+    return [put(site.storage, one, name=f"{PARTS}/{n}-1.csv") for n, one in enumerate(contents)], b"".join(contents)
+
+
+@pytest.mark.parametrize("count", [1, 2, MOST_SOURCES])
+def test_objects_are_put_together_in_order(site: Place, count: int) -> None:
+    sources, content = parts(site, count)
+    stored = site.storage.compose(NAME, sources, content_type="text/csv")
+    assert (stored.name, stored.size, stored.crc32c) == (NAME, len(content), checksum(content))
+    assert site.again().stat(NAME) == stored
+    assert b"".join(site.again().read(stored)) == content
+    assert site.fetch(link(site, stored)).body == content
+    assert len(list(site.storage.list(PARTS))) == count, "the sources stay"
+
+
+def test_a_taken_name_is_not_composed_over(site: Place) -> None:
+    sources, _ = parts(site)
+    taken = put(site.storage, b"somebody else's")
+    with pytest.raises(StorageError, match="exists already"):
+        site.storage.compose(NAME, sources, content_type="text/csv")
+    assert site.storage.stat(NAME) == taken
+
+
+@pytest.mark.parametrize("harm", ["deleted", "replaced"])
+def test_what_is_not_the_generation_it_was_is_not_put_together_nor_read(site: Place, harm: str) -> None:
+    sources, _ = parts(site)
+    site.storage.delete(sources[1].name, generation=sources[1].generation)
+    if harm == "replaced":
+        put(site.storage, b"another", name=sources[1].name)
+    with pytest.raises(CorruptUploadError, match="not there any more"):
+        site.storage.compose(NAME, sources, content_type="text/csv")
+    assert site.storage.stat(NAME) is None
+    with pytest.raises(CorruptUploadError, match="not there any more"):
+        b"".join(site.storage.read(sources[1]))
+
+
+def test_an_empty_object_is_read_as_nothing(site: Place) -> None:
+    assert b"".join(site.storage.read(put(site.storage, b""))) == b""

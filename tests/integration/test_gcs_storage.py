@@ -297,3 +297,43 @@ def assert_nothing(site: Place, gcs: Gcs) -> None:
     gcs.faults.clear()
     assert site.storage.stat(NAME) is None
     assert list(site.storage.list("")) == []
+
+
+# -- objects put together --------------------------------------------------------------------------------------------
+
+
+def halves(storage: GcsStorage) -> list[StoredObject]:
+    found: list[StoredObject] = []
+    for number, content in enumerate((CONTENT[:CHUNK], CONTENT[CHUNK:])):
+        with storage.upload(f"parts/{number}-1.csv", content_type="text/csv") as upload:
+            upload.write(content)
+            found.append(upload.commit())
+    return found
+
+
+def test_an_answer_lost_after_composing_is_told_from_a_taken_name(gcs: Gcs, site: Place) -> None:
+    assert isinstance(site.storage, GcsStorage)
+    sources = halves(site.storage)
+    gcs.faults.lose_answer("object.compose")
+    assert_whole(site, site.storage.compose(NAME, sources, content_type="text/csv"))
+    with pytest.raises(StorageError, match="exists already"):
+        site.storage.compose(NAME, sources, content_type="text/csv")
+
+
+@pytest.mark.parametrize("operation", ["object.compose", "object.download"])
+def test_composing_and_reading_outlive_failures_that_pass(gcs: Gcs, site: Place, operation: str) -> None:
+    assert isinstance(site.storage, GcsStorage)
+    sources = halves(site.storage)
+    gcs.faults.fail(operation, status=503, times=2)
+    stored = site.storage.compose(NAME, sources, content_type="text/csv")
+    assert b"".join(site.storage.read(stored)) == CONTENT
+    assert_whole(site, stored)
+
+
+def test_composing_gives_up_in_plain_words(gcs: Gcs, site: Place, hasty: GcsStorage) -> None:
+    assert isinstance(site.storage, GcsStorage)
+    sources = halves(site.storage)
+    gcs.faults.fail("object.compose", status=503, times=100)
+    with pytest.raises(StorageUnavailableError):
+        hasty.compose(NAME, sources, content_type="text/csv")
+    assert site.storage.stat(NAME) is None
