@@ -25,6 +25,7 @@ from tasks_service.cli import (
     sample,
     tasks,
     tokens,
+    verification,
 )
 from tasks_service.cli.invocation import application, say
 from tasks_service.errors import ConfigurationError, ServiceError
@@ -37,6 +38,7 @@ app = application()
 processes.register(app)
 demo.register(app)
 doctor.register(app)
+verification.register(app)
 app.add_typer(database.group)
 app.add_typer(clients.group)
 app.add_typer(tokens.group)

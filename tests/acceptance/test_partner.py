@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +82,24 @@ def test_json_is_one_array(api: Api) -> None:
     api.finished(task["id"])
     _, file = api.download(task["id"])
     assert sorted(d["id"] for d in json.loads(file.body)) == sorted(d["id"] for d in rows_of("users", CHAIN))
+
+
+def test_a_download_is_verified_against_its_manifest(service: Service, api: Api, tmp_path: Path) -> None:
+    task = api.finished(api.create(export("products", columns=["id", "name"], compression="gzip"))["id"])
+    for what in ("download_url", "manifest_url"):
+        link, answer = api.download(task["id"], what)
+        (tmp_path / link["file_name"]).write_bytes(answer.body)
+    file = tmp_path / task["result"]["file_name"]
+    arguments = ("verify", str(file), f"{file}.manifest.json")
+    rows = len(rows_of("products", CHAIN))
+    assert f"Whole: {rows} rows, as the manifest says." in service.command(*arguments).stdout
+    manifest = json.loads(Path(arguments[2]).read_bytes())
+    assert manifest["documents"] == rows == len(gzip.decompress(file.read_bytes()).splitlines()) - 1
+    assert [(one["name"], one["field"]) for one in manifest["columns"]] == [("id", "id"), ("name", "name")]
+    assert str(CHAIN) in json.dumps(manifest["query"])
+    file.write_bytes(file.read_bytes()[:-1] + b"\xff")
+    ended = service.command(*arguments, check=False)
+    assert (ended.returncode, "its sha256 is" in ended.stdout) == (1, True)
 
 
 def test_another_chain_sees_nothing(service: Service, api: Api) -> None:
