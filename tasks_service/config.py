@@ -110,7 +110,7 @@ class ElasticsearchSettings(Section):
     ca_certs: Path | None = Field(None, description="Certificate authority of the cluster.")
     request_timeout_seconds: float = Field(60, gt=0, description="Longest wait for one page.")
     keep_alive_seconds: int = Field(300, ge=30, le=86400, description="How long a point-in-time lives between pages.")
-    page_bytes: int = Field(8 * 1024 * 1024, ge=64 * 1024, description="Wanted size of a page; its rows adapt to it.")
+    page_bytes: int = Field(4 * 1024 * 1024, ge=64 * 1024, description="Wanted size of a page; its rows adapt to it.")
     slices: int = Field(4, ge=1, le=64, description="Slices read in parallel by one export.")
     refresh: bool = Field(True, description="Refresh an index before its snapshot, where the user is permitted to.")
 

@@ -1,7 +1,9 @@
 """Reading and encoding side by side: partitions of a snapshot become one stream of encoded chunks.
 
-Each partition is read by a thread of its own, which also encodes (encoders leave the interpreter lock); the chunks meet
-in a buffer bounded by bytes, from which the exporting thread takes them. What lives here is the meeting and the ending:
+Each partition is read by a thread of its own, which also encodes (encoders leave the interpreter lock), no more of
+them at a time than there are processors: what an encoder needs is memory, and more at once are not faster. The chunks
+meet in a buffer bounded by bytes, from which the exporting thread takes them: it compresses, checksums and uploads
+while the readers go on. What lives here is the meeting and the ending:
 an error of a reader surfaces in the exporting thread, and when that thread stops for any reason every reader is ended
 before the snapshot is closed. Called by export.py alone.
 """
@@ -9,6 +11,7 @@ before the snapshot is closed. Called by export.py alone.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -99,8 +102,11 @@ def encoded_chunks(
     iterator must be closed (`contextlib.closing`) so that no reader outlives it.
     """
     buffer = _Buffer(buffer_bytes, len(partitions))
+    processors = threading.BoundedSemaphore(_processors())
     threads = [
-        threading.Thread(target=_read, args=(partition, encoder, buffer), name=f"reader-{number}", daemon=True)
+        threading.Thread(
+            target=_read, args=(partition, encoder, buffer, processors), name=f"reader-{number}", daemon=True
+        )
         for number, partition in enumerate(partitions)
     ]
     try:
@@ -123,7 +129,16 @@ def encoded_chunks(
             log.warning("pipeline.readers_left", readers=left, waited_seconds=_JOIN_SECONDS)
 
 
-def _read(partition: Iterator[Documents], encoder: Encoder, buffer: _Buffer) -> None:
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _read(
+    partition: Iterator[Documents], encoder: Encoder, buffer: _Buffer, processors: threading.BoundedSemaphore
+) -> None:
     error: BaseException | None = None
     try:
         for documents in partition:
@@ -131,7 +146,9 @@ def _read(partition: Iterator[Documents], encoder: Encoder, buffer: _Buffer) -> 
             if buffer.ended:
                 break
             if documents:
-                buffer.put(encoder.encode(documents))
+                with processors:
+                    chunk = encoder.encode(documents)
+                buffer.put(chunk)
     except _EndedError:
         pass
     except BaseException as raised:  # noqa: BLE001 -- it is raised again in the exporting thread

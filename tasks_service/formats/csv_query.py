@@ -76,7 +76,7 @@ def _statement(values: str, cells: str, irregular: str, options: CsvOptions, mar
     row = f"array_to_string(list_transform({cells}, lambda x: {cell}), {literal(options.delimiter)})"
     # Every part is made of literals above; a caller's text is only ever inside literal().
     return (
-        f"SELECT encode(string_agg({row}, {literal(ROW_END)}) || {literal(ROW_END)}), count(*), "  # noqa: S608
+        f"SELECT encode(string_agg({row} || {literal(ROW_END)}, '')), count(*), "  # noqa: S608
         f"coalesce(bool_or({irregular}), false) FROM (SELECT {values} AS v FROM {CHUNK})"
     )
 

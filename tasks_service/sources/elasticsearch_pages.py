@@ -31,7 +31,7 @@ class _Shards(msgspec.Struct):
     failed: int
 
 
-class _Hit(msgspec.Struct):
+class _Hit(msgspec.Struct, gc=False):
     source: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="_source", default=msgspec.UNSET)
     sort: msgspec.Raw = msgspec.Raw(b"[]")
 

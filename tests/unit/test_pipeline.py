@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tasks_service import pipeline
 from tasks_service.errors import Cancelled, SourceUnavailableError
 from tasks_service.formats import Encoded, JoiningWriter, Joints
 from tasks_service.pipeline import encoded_chunks
@@ -87,6 +88,26 @@ def test_a_slow_consumer_holds_the_readers_back() -> None:
     ) as found:
         for taken, _ in enumerate(found, start=1):
             assert partition.given - taken <= 6
+
+
+def test_no_more_pages_are_encoded_at_once_than_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_processors", lambda: 2)
+    inside: list[int] = []
+    most: list[int] = []
+    meeting = threading.Barrier(2)
+
+    class Counting(Lines):
+        def encode(self, documents: Documents) -> Encoded:
+            inside.append(1)
+            most.append(len(inside))
+            meeting.wait(30)  # two are inside together, so that they can be no fewer either
+            inside.pop()
+            return super().encode(documents)
+
+    partitions = [Partition(pages(name, 4)) for name in "abcdef"]
+    with contextlib.closing(encoded_chunks(partitions, Counting(), buffer_bytes=1 << 20, check=lambda: None)) as found:
+        assert sum(chunk.rows for chunk in found) == 240
+    assert max(most) == 2
 
 
 def test_an_error_of_one_reader_surfaces_and_ends_the_others() -> None:
