@@ -39,8 +39,8 @@ lint: $(VENV)/dev ## ruff and pyright
 format: $(VENV)/dev ## Let ruff lay out the code
 	@$(RUN) -m ruff format .
 
-bench: $(VENV)/dev ## Rows per second and memory, as ratios in one run
-	@$(RUN) -m bench
+bench: $(VENV)/dev ## Rows per second, memory, lateness as ratios in one run; CHECK=1 fails where one got worse
+	@$(RUN) -m bench $(if $(CHECK),--check)
 
 servers: $(VENV)/dev ## Keep the test servers up; test runs with the printed variable join them
 	@$(RUN) -m tests.servers.shared

@@ -69,11 +69,11 @@ def elasticsearch(rows: int) -> None:
             show(name, measure(what, "elasticsearch", url, "bench-products", 4), limit)
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", default="10000,100000,1000000")
     parser.add_argument("--elasticsearch", type=int, default=300_000)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     print(f"{'':<34}{'rows':>11}{'rows/s':>12}{'cpu s':>9}{'peak MiB':>10}{'ratio':>9}")
     if arguments.files:
         files([int(size) for size in arguments.files.split(",")])
