@@ -17,6 +17,7 @@ from typing import Self
 
 import structlog
 
+from tasks_service import metrics
 from tasks_service.config import WorkerSettings
 from tasks_service.database import claims
 from tasks_service.database.engine import Database
@@ -117,6 +118,7 @@ class Lease:
             try:
                 self._beat(progress, now)
             except ServiceError as error:
+                metrics.BEATS.count(outcome="failed")
                 log.warning("lease.beat_failed", run_id=self._claim.run_id, code=error.code)
             else:
                 beaten_at, written = now, progress
@@ -137,6 +139,7 @@ class Lease:
 
         answer = self._database.retrying(beat)
         fault_point("beat.committed")
+        metrics.BEATS.count(outcome="ok" if answer.owned else "lost")
         if not answer.owned:
             self._stop = LeaseLost()
         elif answer.cancel_requested:

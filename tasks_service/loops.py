@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import structlog
 
+from tasks_service import metrics
+
 log = structlog.stdlib.get_logger(__name__)
 
 T = TypeVar("T")
@@ -41,6 +43,7 @@ class Loop:
 
     def tick(self, *, within_seconds: float | None = None) -> None:
         """Say that the loop turns. `within_seconds`: the next tick may come so late (else after three intervals)."""
+        metrics.LOOP_TURNS.count(loop=self.name)
         allowed = MISSED_INTERVALS * self._interval if within_seconds is None else within_seconds
         self._until = self._clock() + allowed
 
@@ -111,5 +114,6 @@ def attempted(name: str, body: Callable[[], T]) -> T | None:
         return body()
     except BaseException:
         # Nothing that ends a process is raised in its loops: they outlive everything.
+        metrics.LOOP_FAILURES.count(loop=name)
         log.exception("loop.failed", loop=name)
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import structlog
 
+from tasks_service import metrics
 from tasks_service.database.engine import Database
 from tasks_service.database.rescue import left_waiting, only_rescuer
 from tasks_service.errors import TransientError
@@ -40,5 +41,6 @@ def rescue(database: Database, executor: Executor, running_per_chain: int) -> in
         log.warning("rescuer.unavailable", code=error.code, detail=error.detail)
         return 0
     if offered:
+        metrics.OFFERED_AGAIN.count(offered)
         log.info("rescuer.offered", runs=offered)
     return offered

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from sqlmodel import Session
 
-from tasks_service import sweeper
+from tasks_service import metrics, sweeper
 from tasks_service.app import Services
 from tasks_service.artifacts.leavings import delete_objects
 from tasks_service.artifacts.sealing import Exported
@@ -142,6 +142,7 @@ class Worker:
                 self._name_object(claim, order.object_name)
                 exported = run_export(order, self._services.source, self._services.storage, lease.report)
                 self._publish(claim, order, exported)
+                _count_published(order, exported, time.monotonic() - started)
         except LeaseLost:
             log.warning("run.lease_lost")
         except Cancelled:
@@ -284,6 +285,14 @@ class Worker:
         self._swept_at = time.monotonic()
         self._loop.tick(within_seconds=_LONGEST_SWEEP_SECONDS)
         sweeper.sweep(self._services.database, self._services.storage)
+
+
+def _count_published(order: ExportOrder, exported: Exported, seconds: float) -> None:
+    labels = {"index": order.target["export_index"], "format": order.target["export_format"]}
+    metrics.EXPORT_SECONDS.observe(seconds, **labels)
+    if exported.artifact is not None:
+        metrics.EXPORT_ROWS.count(exported.artifact["rows"], **labels)
+        metrics.EXPORT_BYTES.count(exported.artifact["bytes"], **labels)
 
 
 class IndexGoneError(NotFoundError):

@@ -28,6 +28,7 @@ from apscheduler.jobstores import base as jobstores  # pyright: ignore[reportMis
 from apscheduler.schedulers.background import BackgroundScheduler  # pyright: ignore[reportMissingTypeStubs]
 from apscheduler.triggers import base as triggers  # pyright: ignore[reportMissingTypeStubs]
 
+from tasks_service import metrics
 from tasks_service.config import Settings
 from tasks_service.database import backfills, due
 from tasks_service.database.due import DueRun
@@ -269,10 +270,14 @@ class TaskJobStore(_JobStore):
         if self.retired:
             return []
         try:
-            return [self._job(run, now) for run in self._tick()]
+            jobs = [self._job(run, now) for run in self._tick()]
         except Exception as error:  # noqa: BLE001 -- whatever it was, the clock goes on
+            metrics.TICKS.count(outcome="failed")
             log.warning("scheduler.tick_failed", error=type(error).__name__, detail=str(error))
             return []
+        else:
+            metrics.TICKS.count(outcome="ok")
+            return jobs
         finally:
             self.last_tick = monotonic()
 

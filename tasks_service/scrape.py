@@ -1,12 +1,13 @@
 """What /metrics answers: what the processes of this host counted, and how things stand in the database.
 
-What lives here: putting both into Prometheus' text. What does not: who may ask (api/monitoring.py). The counters are
-of this host, so one process of each host is to be scraped; the gauges are of the whole database, and every host shows
-the same.
+What lives here: putting both into Prometheus' text, and the scraper's own token. What does not: the HTTP around it, and
+operators' tokens (api/monitoring.py, vitals.py). The counters are of this host, so one process of each host is to be
+scraped; the gauges are of the whole database, and every host shows the same.
 """
 
 from __future__ import annotations
 
+import hmac
 import platform
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import structlog
 
 from tasks_service import __version__, metrics
+from tasks_service.config import MetricsSettings
 from tasks_service.database.engine import Database
 from tasks_service.database.standing import Standing, standing
 from tasks_service.errors import DatabaseUnavailableError
+from tasks_service.vitals import Answer
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -31,6 +34,24 @@ def exposition(database: Database) -> bytes:
     return text_format.generate_latest(answer)
 
 
+def may_scrape(settings: MetricsSettings, authorization: str | None) -> bool:
+    """Tell whether /metrics is open to all, or `Authorization` holds the scraper's own token."""
+    if settings.access == "open":
+        return True
+    scheme, _, given = (authorization or "").partition(" ")
+    if settings.token is None or scheme.lower() != "bearer":
+        return False
+    return hmac.compare_digest(given.strip().encode(), settings.token.get_secret_value().encode())
+
+
+def answer(database: Database, settings: MetricsSettings, authorization: str | None) -> Answer:
+    """Answer /metrics beside a scheduler or a worker, where no operator's token is looked up (vitals.py)."""
+    if not may_scrape(settings, authorization):
+        said = b"Send `Authorization: Bearer` with metrics.token, or set metrics.access to open.\n"
+        return Answer(401, "text/plain", said)
+    return Answer(200, CONTENT_TYPE, exposition(database))
+
+
 class _Families:
     """What prometheus_client takes for a registry."""
 
@@ -43,7 +64,8 @@ class _Families:
 
 def _gauges(database: Database) -> list[Any]:
     version = {"version": __version__, "python": platform.python_version()}
-    families = [_gauge(metrics.BUILD_INFO, [(version, 1)])]
+    there = [({"process": kind}, count) for kind, count in sorted(metrics.values.processes().items())]
+    families = [_gauge(metrics.BUILD_INFO, [(version, 1)]), _gauge(metrics.PROCESSES, there)]
     try:
         with database.read() as session:
             found = standing(session, now=database.now(session))
@@ -60,6 +82,7 @@ def _standing(found: Standing) -> list[Any]:
         _gauge(metrics.RUNS_RUNNING, _by_chain(found.running, shown, sum)),
         _gauge(metrics.OLDEST_QUEUED, _by_chain(found.waited_seconds, shown, max)),
     ]
+    families.append(_gauge(metrics.BACKFILL_WAITING, [({}, found.backfill_waiting)]))
     if found.next_due_seconds is not None:
         families.append(_gauge(metrics.NEXT_DUE, [({}, found.next_due_seconds)]))
     return families

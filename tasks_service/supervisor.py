@@ -21,6 +21,8 @@ from types import FrameType
 
 import structlog
 
+from tasks_service import metrics
+
 log = structlog.stdlib.get_logger(__name__)
 
 REFUSED = 2
@@ -104,6 +106,7 @@ class Supervisor:
         kept.failures = 1 if now - kept.started_at >= _HEALTHY_SECONDS else kept.failures + 1
         delay = restart_delay(kept.failures)
         kept.restart_at = now + delay
+        metrics.PROCESS_ENDS.count(process=kept.child.name.partition("-")[0])
         log.warning("process.ended", child=kept.child.name, pid=kept.process.pid, code=code, restart_seconds=delay)
         kept.process = None
         return code

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from tasks_service import metrics
 from tasks_service.artifacts.leavings import delete_attempt, delete_result
 from tasks_service.database import claims, tasks
 from tasks_service.database.engine import Database
@@ -43,7 +44,9 @@ def sweep(database: Database, storage: Storage) -> int:
             waited for object by object.
     """
     database.retrying(lambda session: tasks.forget_answers(session, before=database.now(session) - _ANSWERS_KEPT))
-    return _sweep_orphans(database, storage) + _sweep_expired(database, storage)
+    deleted = _sweep_orphans(database, storage) + _sweep_expired(database, storage)
+    metrics.SWEEPS.count(outcome="ok")
+    return deleted
 
 
 def _sweep_orphans(database: Database, storage: Storage) -> int:
@@ -55,6 +58,7 @@ def _sweep_orphans(database: Database, storage: Storage) -> int:
         if gone:
             deleted += gone
             fault_point("sweep.deleted")
+            metrics.SWEPT.count(gone, kind="orphan")
             log.info("sweep.orphan_deleted", run_id=orphan.run_id, object_name=orphan.object_name, objects=gone)
     for orphan in _read(database, partial(claims.sweepable, settled_seconds=_SETTLED_SECONDS)):
         if _deleted(partial(delete_attempt, storage, orphan.object_name), orphan.run_id) is not None:
@@ -69,6 +73,7 @@ def _sweep_expired(database: Database, storage: Storage) -> int:
         if gone is not None:
             deleted += gone
             fault_point("expiry.deleted")
+            metrics.SWEPT.count(gone, kind="expired")
             _write(database, partial(claims.mark_file_deleted, run_id=file.run_id))
             log.info("sweep.expired_deleted", run_id=file.run_id, objects=gone)
     return deleted
@@ -81,6 +86,7 @@ def _deleted(delete: Callable[[], int], run_id: int) -> int | None:
     except TransientError:
         raise
     except ServiceError as error:
+        metrics.SWEEPS.count(outcome="failed")
         log.warning("sweep.failed", run_id=run_id, code=error.code)
         return None
 

@@ -2,7 +2,8 @@
 
 What lives here: the server, and the answer of /healthz from the loops of the process. What does not: what the loops do
 (loops.py), the web process (its /healthz is the API's own), and the content of other paths, which their owners
-`register`. It tells no secret, takes no input but the path, and listens on the loopback unless told otherwise.
+`register`. It tells no secret, takes no input but the path and a token, and listens on the loopback
+unless told otherwise.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Answer:
     body: bytes
 
 
-Handler = Callable[[], Answer]
+Handler = Callable[[str | None], Answer]
+"""What answers a path, given what the request says in `Authorization`."""
 
 
 class VitalsServer:
@@ -43,7 +45,7 @@ class VitalsServer:
     def __init__(self, settings: VitalsSettings, loops: Loops) -> None:
         """Take where to listen, and the loops that /healthz tells about."""
         self._settings = settings
-        self._handlers: dict[str, Handler] = {"/healthz": lambda: health(loops)}
+        self._handlers: dict[str, Handler] = {"/healthz": lambda _: health(loops)}
         self._server: ThreadingHTTPServer | None = None
 
     def register(self, path: str, handler: Handler) -> None:
@@ -113,7 +115,11 @@ class _Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         handler = self.handler()
         try:
-            answer = handler() if handler is not None else Answer(404, "text/plain", b"There is nothing here.\n")
+            answer = (
+                handler(self.headers.get("Authorization"))
+                if handler is not None
+                else Answer(404, "text/plain", b"There is nothing here.\n")
+            )
         except Exception:
             log.exception("vitals.failed", path=self.path)
             answer = Answer(500, "text/plain", b"The service's log has the details.\n")

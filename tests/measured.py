@@ -64,6 +64,9 @@ class Moved:
     def of(self, metric: metrics.Metric, suffix: str = "", **labels: str) -> float:
         return by_this_process().of(metric, suffix, **labels) - self.before.of(metric, suffix, **labels)
 
+    def total(self, metric: metrics.Metric, suffix: str = "", **labels: str) -> float:
+        return by_this_process().total(metric, suffix, **labels) - self.before.total(metric, suffix, **labels)
+
 
 @contextmanager
 def moving() -> Iterator[Moved]:

@@ -6,18 +6,16 @@ Who may: whoever sends `metrics.token`, or an operator's token with tasks:read; 
 
 from __future__ import annotations
 
-import hmac
 from time import perf_counter
 
 from flask import Flask, Response, g, request
-from pydantic import SecretStr
 
 from tasks_service import metrics as measured
 from tasks_service.api.auth import principal_of
 from tasks_service.api.calls import Context
 from tasks_service.api.routes import READ
 from tasks_service.errors import ForbiddenError
-from tasks_service.scrape import exposition
+from tasks_service.scrape import exposition, may_scrape
 
 _UNKNOWN = "none"
 """The route of requests for which there is none: their paths are whatever callers think of."""
@@ -25,19 +23,11 @@ _UNKNOWN = "none"
 
 def metrics(context: Context, authorization: str | None) -> bytes:
     """Return the metrics to those who may read them; NotAuthenticatedError and ForbiddenError for others."""
-    settings = context.services.settings.metrics
-    if settings.access != "open" and not _is_scraper(authorization, settings.token):
+    if not may_scrape(context.services.settings.metrics, authorization):
         principal = principal_of(context.services.database, authorization, scope=READ)
         if principal.chain is not None:
             raise ForbiddenError("Metrics are about every chain; send an operator's token, or `metrics.token`.")
     return exposition(context.services.database)
-
-
-def _is_scraper(authorization: str | None, token: SecretStr | None) -> bool:
-    scheme, _, given = (authorization or "").partition(" ")
-    if token is None or scheme.lower() != "bearer":
-        return False
-    return hmac.compare_digest(given.strip().encode(), token.get_secret_value().encode())
 
 
 def install(app: Flask) -> None:

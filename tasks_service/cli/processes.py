@@ -17,9 +17,9 @@ from typing import Annotated
 
 import typer
 
-from tasks_service import metrics
+from tasks_service import metrics, scrape
+from tasks_service.app import Services
 from tasks_service.cli.invocation import Invocation, invocation
-from tasks_service.config import Settings
 from tasks_service.loops import Loops
 from tasks_service.supervisor import Child, Supervisor, stopped_by_signals, watch_parent
 from tasks_service.vitals import VitalsServer
@@ -50,6 +50,7 @@ def serve(
     """
     call = invocation(context)
     _begin(call, "serve", supervised)
+    metrics.begin(call.settings.service.state_directory, "serve")
     count = call.settings.worker.processes if workers is None else workers
     grace = max(call.settings.worker.grace_seconds, call.settings.web.graceful_timeout_seconds)
     children = _children(call.settings.vitals.port, count)
@@ -85,10 +86,10 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
     from tasks_service.rescuer import rescue
     from tasks_service.scheduler import Scheduler
 
-    metrics.begin(call.settings.service.state_directory)
+    metrics.begin(call.settings.service.state_directory, "scheduler")
     services = call.services()
     clock = Scheduler(services.database, services.executor, services.settings)
-    with stopped_by_signals() as stop, _watched(call.settings) as loops:
+    with stopped_by_signals() as stop, _watched(services) as loops:
         clock.start()
         loops.ask("scheduler", clock.alive)
         if call.settings.executor.kind != "table":
@@ -108,9 +109,9 @@ def worker(context: typer.Context, supervised: Supervised = False) -> None:
     _begin(call, "worker", supervised, grace_seconds=call.settings.worker.grace_seconds)
     from tasks_service.runner import Worker
 
-    metrics.begin(call.settings.service.state_directory)
+    metrics.begin(call.settings.service.state_directory, "worker")
     services = call.services()
-    with stopped_by_signals() as stop, _watched(call.settings) as loops:
+    with stopped_by_signals() as stop, _watched(services) as loops:
         try:
             Worker(services, loops=loops).run(stop)
         finally:
@@ -118,10 +119,11 @@ def worker(context: typer.Context, supervised: Supervised = False) -> None:
 
 
 @contextmanager
-def _watched(settings: Settings) -> Generator[Loops]:
+def _watched(services: Services) -> Generator[Loops]:
     """Let the loops of this process be watched: over HTTP, and by a thread that ends a process whose loop is dead."""
     loops = Loops()
-    vitals = VitalsServer(settings.vitals, loops)
+    vitals = VitalsServer(services.settings.vitals, loops)
+    vitals.register("/metrics", partial(scrape.answer, services.database, services.settings.metrics))
     vitals.start()
     loops.end_process_when_dead()
     try:

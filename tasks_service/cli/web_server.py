@@ -107,7 +107,7 @@ class _Server(BaseApplication):
     def load(self) -> Callable[..., Any]:
         from tasks_service.app import build, create_app
 
-        metrics.begin(self._settings.service.state_directory)
+        metrics.begin(self._settings.service.state_directory, "web")
         return create_app(build(self._settings))
 
     def _forked(self, server: Any, worker: Any) -> None:  # noqa: ANN401 -- gunicorn is untyped

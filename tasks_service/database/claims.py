@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import Session, col
 
+from tasks_service.database.counting import attempt_ended, run_claimed, run_rescued
 from tasks_service.database.endings import cancelled, fail, hand_back, publish
 from tasks_service.database.fairness import fairest, one_claim_at_a_time
 from tasks_service.database.journal import log_event
@@ -130,6 +131,7 @@ def _replace(session: Session, run: Run, *, now: datetime, values: dict[str, Any
             .values(ended_at=now, outcome="abandoned")
             .execution_options(synchronize_session=False)
         )
+        attempt_ended(session, "abandoned")
         log_event(
             session,
             task_id=run.task_id,
@@ -147,6 +149,10 @@ def _taken(session: Session, run: Run, task: Task, *, now: datetime, owner: str)
     """Write down a claim that has succeeded (`run` still shows it as it was before), and describe it."""
     run_id, number, token = identity(run), run.claims + 1, run.lease_token + 1
     session.add(Attempt(run_id=run_id, number=number, worker=owner, lease_token=token, started_at=now))
+    if run.state == "running":
+        run_rescued(session, run_id, lost=run.lease_owner)
+    else:
+        run_claimed(session, available_at=run.available_at, now=now)
     if run.backfill_id is None:  # what a task shows is its schedule's
         if run.started_at is None:
             task.last_run_at, task.last_run_id = now, run_id

@@ -26,6 +26,7 @@ from sqlalchemy import ColumnElement, String, bindparam, func, insert, literal_c
 from sqlmodel import Session, col, select
 
 from tasks_service.database.clients import standing_of
+from tasks_service.database.counting import not_run, run_made
 from tasks_service.database.journal import SkippedRange, skip_message
 from tasks_service.database.models import Client, Event, Instant, Run, SegmentVersion, Skip, Task
 from tasks_service.database.runs import GOING, UNTOUCHED, definition_of, request_cancel
@@ -315,6 +316,7 @@ def _decide(session: Session, task: Task, plan: Planned, situation: _Situation, 
         outcomes.runs.append(_run_row(task, occurrence, situation, available_at=max(now, occurrence + delay)))
     for one in _merged(skipped):
         outcomes.skip(task_id, one, now)
+        not_run(session, task_id, one)
     outcomes.advances.append({"b_id": task_id, "b_read": task.next_run_at, "b_next": plan.next_run_at})
 
 
@@ -370,6 +372,8 @@ def _write(session: Session, outcomes: _Outcomes) -> list[DueRun]:
             outcomes.runs,
         )
         made = sorted((DueRun(*row) for row in found.all()), key=lambda run: run.run_id)
+        for run in made:
+            run_made(session, "schedule", lateness_seconds=(run.made_at - run.occurrence).total_seconds())
     if outcomes.skips:
         connection.execute(insert_unless_there(connection.dialect, Skip).on_conflict_do_nothing(), outcomes.skips)
     if outcomes.events:

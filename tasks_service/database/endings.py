@@ -14,6 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from tasks_service.database.counting import attempt_ended, run_cancelled_after, write_fenced
 from tasks_service.database.journal import log_event
 from tasks_service.database.leases import Claim, held
 from tasks_service.database.models import Attempt, Run, Task
@@ -104,6 +105,9 @@ def cancelled(session: Session, claim: Claim, *, now: datetime) -> bool:
     if ended != "now":
         return ended == "before"
     task_after(session, claim.task_id, claim.run_id, now=now, state="ERROR", reason="cancelled")
+    asked = session.exec(select(Run.cancel_requested_at).where(Run.id == claim.run_id)).one()
+    if asked is not None:
+        run_cancelled_after(session, (now - asked).total_seconds())
     _log_end(session, claim, now=now, event="run.cancelled", message="Cancelled.")
     return True
 
@@ -146,13 +150,17 @@ def _end(
         values["finished_at"] = now
     ended = session.exec(update(Run).where(*held(claim)).values(values).execution_options(synchronize_session="fetch"))
     if not changed(ended):
-        return "before" if _ended_before(session, claim, outcome) else "lost"
+        if _ended_before(session, claim, outcome):
+            return "before"
+        write_fenced(session, claim.run_id, outcome)
+        return "lost"
     session.exec(
         update(Attempt)
         .where(col(Attempt.run_id) == claim.run_id, col(Attempt.lease_token) == claim.lease_token)
         .values(ended_at=now, outcome=outcome, code=code, detail=detail)
         .execution_options(synchronize_session="fetch")
     )
+    attempt_ended(session, outcome, code)
     return "now"
 
 

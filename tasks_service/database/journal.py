@@ -12,6 +12,7 @@ from typing import Protocol
 
 from sqlmodel import Session, col, select
 
+from tasks_service.database.counting import not_run
 from tasks_service.database.models import Event, Skip, Task
 
 
@@ -38,6 +39,7 @@ def touch(session: Session, task: Task, *, now: datetime) -> None:
 def record_skips(session: Session, task_id: int, skips: Iterable[SkippedRange], *, now: datetime) -> None:
     """Record occurrences that will not be run, and say so in the task's log."""
     for skip in skips:
+        not_run(session, task_id, skip)
         session.add(
             Skip(
                 task_id=task_id,

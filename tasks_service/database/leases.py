@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import case, literal, update
 from sqlmodel import Session, col, or_
 
+from tasks_service.database.counting import write_fenced
 from tasks_service.database.models import Attempt, Instant, Run
 from tasks_service.database.statements import changed
 
@@ -78,6 +79,7 @@ def beat(
         .execution_options(synchronize_session=False)
     ).all()
     if not renewed:
+        write_fenced(session, claim.run_id, "beat")
         return Beat(owned=False, cancel_requested=False)
     return Beat(owned=True, cancel_requested=renewed[0][0] is not None)
 
@@ -97,7 +99,10 @@ def name_object(session: Session, claim: Claim, object_name: str) -> bool:
         .values(object_name=object_name)
         .execution_options(synchronize_session=False)
     )
-    return changed(named)
+    if not changed(named):
+        write_fenced(session, claim.run_id, "object_name")
+        return False
+    return True
 
 
 def record_query(session: Session, claim: Claim, query: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
+from tasks_service.database.counting import run_ended, run_made, task_paused
 from tasks_service.database.journal import log_event, touch
 from tasks_service.database.models import Attempt, Backfill, Run, SegmentVersion, Task
 from tasks_service.database.segments import newest_versions
@@ -65,6 +66,7 @@ def create_run(
     run_id = session.exec(statement.on_conflict_do_nothing().returning(col(Run.id))).scalar_one_or_none()
     if run_id is None:
         return None
+    run_made(session, kind)
     if kind == "manual" and "once" in task.trigger:
         task.next_run_at = None
     if kind in {"manual", "retry"} and backfill_id is None and task.state != "INPROGRESS":
@@ -210,6 +212,7 @@ def task_after(session: Session, task_id: int, run_id: int, *, now: datetime, st
     `DONE` names the result. Runs that fail in a row are counted, and pause the task where its trigger says after how
     many. A run of a backfill changes nothing but the log: what a task shows is its schedule's.
     """
+    run_ended(session, run_id, reason)
     values: dict[str, Any] = {"revision": col(Task.revision) + 1, "modified_at": now}
     run = session.exec(select(Run.backfill_id).where(Run.id == run_id)).one()
     if run is None:
@@ -247,5 +250,6 @@ def _failures_after(session: Session, task_id: int, *, now: datetime, state: str
     if most is not None and failures >= most and task.paused_at is None:
         note = f"Paused after {failures} failed runs in a row, as `pause_after_failures` says; the last: {reason}."
         log_event(session, task_id=task_id, now=now, event="task.paused", message=note, level="error")
+        task_paused(session, task_id, "failures")
         values |= {"paused_at": now, "paused_note": note, "paused_reason": "failures"}
     return values

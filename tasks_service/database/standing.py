@@ -22,6 +22,8 @@ _QUEUED = text(
 ).columns(oldest=Instant())
 _RUNNING = text("SELECT chain, count(*) FROM run WHERE state = 'running' GROUP BY chain")
 
+_BACKFILL_WAITING = text("SELECT count(*) FROM backfill_occurrence")
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -31,12 +33,14 @@ class Standing:
         queued: queued runs by chain; those that wait for their next attempt are among them.
         running: going runs by chain.
         waited_seconds: by chain, for how long the first in its queue could have been claimed.
+        backfill_waiting: occurrences of backfills that have no run yet.
         next_due_seconds: until the next occurrence; negative where it is overdue, None where nothing is scheduled.
     """
 
     queued: Mapping[int, int]
     running: Mapping[int, int]
     waited_seconds: Mapping[int, float]
+    backfill_waiting: int
     next_due_seconds: float | None
 
 
@@ -49,5 +53,6 @@ def standing(session: Session, *, now: datetime) -> Standing:
         queued={chain: count for chain, count, _ in queued},
         running={int(chain): int(count) for chain, count in connection.execute(_RUNNING)},
         waited_seconds={chain: max(0.0, (now - oldest).total_seconds()) for chain, _, oldest in queued},
+        backfill_waiting=int(connection.execute(_BACKFILL_WAITING).scalar_one()),
         next_due_seconds=None if earliest is None else (earliest - now).total_seconds(),
     )

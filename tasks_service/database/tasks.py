@@ -18,6 +18,7 @@ from sqlmodel import Session, col, select
 
 from tasks_service.database.backfills import cancel_backfill, running_backfill
 from tasks_service.database.clients import Principal
+from tasks_service.database.counting import task_paused
 from tasks_service.database.journal import SkippedRange, events, log_event, record_skips, skips, touch
 from tasks_service.database.models import IdempotencyKey, Run, Task
 from tasks_service.database.runs import GOING, request_cancel
@@ -190,6 +191,7 @@ def pause_task(session: Session, task: Task, *, now: datetime, note: str | None,
     task.paused_at, task.paused_note, task.paused_reason = now, note, reason
     if reason is not None:
         task.state_reason = f"paused_{reason}"
+        task_paused(session, identity(task), reason)
     touch(session, task, now=now)
     said = f": {note}" if note else "."
     log_event(session, task_id=identity(task), now=now, event="task.paused", message=f"Paused{said}")

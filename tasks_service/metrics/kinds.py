@@ -14,11 +14,16 @@ from tasks_service.metrics.processes import values
 
 @dataclass(frozen=True)
 class Metric:
-    """A name as Prometheus has it, what it means in a few words, and the names of its labels."""
+    """A name as Prometheus has it, what it means in a few words, and the names of its labels.
+
+    `starts` are values of the one label that are shown as 0 before they first move: what appears with 1 has not
+    increased, as Prometheus sees it, and no alert on a first time would ever come.
+    """
 
     name: str
     meaning: str
     labels: tuple[str, ...] = ()
+    starts: tuple[str, ...] = field(default=(), kw_only=True)
 
     def make(self, registry: Any) -> Any:  # noqa: ANN401 -- prometheus_client is imported where it is used
         """Make the value behind it, in this process; gauges have none."""

@@ -18,6 +18,7 @@ import os
 import socket
 import struct
 import threading
+from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -60,12 +61,12 @@ class Values:
         key = (metric.name, *[labels[name] for name in metric.labels])
         return self._values.get(key) or self._make(metric, key)
 
-    def keep_in(self, state_directory: Path, metrics: Iterable[Metric]) -> None:
-        """Keep values in files of this host from now on, those without labels from zero.
+    def keep_in(self, state_directory: Path, metrics: Iterable[Metric], *, process: str) -> None:
+        """Keep values in files of this host from now on, those without labels and those that start from zero.
 
         Without a directory to write to, says so in the log and goes on in memory: nothing is worth less than a run.
         """
-        place = _Place(directory_of(state_directory))
+        place = _Place(directory_of(state_directory), process)
         try:
             place.directory.mkdir(parents=True, exist_ok=True)
             place.number()
@@ -82,6 +83,8 @@ class Values:
         for metric in metrics:
             if not metric.labels:
                 self.of(metric, {})
+            for value in metric.starts:
+                self.of(metric, {metric.labels[0]: value})
 
     def collect(self, known: Iterable[Metric]) -> list[Any]:
         """Return what every process of this host has counted, or this one alone where it keeps no files.
@@ -96,6 +99,13 @@ class Values:
         for family in found:
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
         return sorted((family for family in found if family.name in names), key=lambda family: family.name)
+
+    def processes(self) -> Mapping[str, int]:
+        """Return how many processes of this host are there and count, by what they are; none where they keep no files.
+
+        The kernel says so: whoever ended, however it did, holds its place no more. One that is stopped is still there.
+        """
+        return Tally(holders(self._directory)) if self._directory is not None else {}
 
     def _make(self, metric: Metric, key: tuple[str, ...]) -> Any:  # noqa: ANN401
         from prometheus_client import CollectorRegistry
@@ -113,8 +123,9 @@ class Values:
 class _Place:
     """A number that one process of the host holds for its life, and the files that go with it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, holder: str) -> None:
         self.directory = directory
+        self._holder = holder
         self._number = ""
         self._process = 0
         self._locks: list[int] = []
@@ -134,6 +145,8 @@ class _Place:
                 os.close(lock)
                 continue
             self._locks.append(lock)
+            os.ftruncate(lock, 0)
+            os.write(lock, self._holder.encode())
             for kind in _KINDS:
                 _reserve(self.directory / f"{kind}_{number}.db")
             return str(number)
@@ -143,6 +156,16 @@ class _Place:
 def directory_of(state_directory: Path) -> Path:
     """Return where the processes of this host keep their values: several hosts may share the state directory."""
     return state_directory.absolute() / "metrics" / socket.gethostname()
+
+
+def holders(directory: Path) -> Iterable[str]:
+    """Return what each process that holds a place is."""
+    for path in directory.glob("*.lock"):
+        with path.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield lock.read()
 
 
 def read(directory: Path) -> list[Any]:

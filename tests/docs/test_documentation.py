@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tasks_service import metrics
 from tasks_service.cli import app, reference
 from tasks_service.config import every_setting
 
@@ -16,6 +19,27 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PROMISED = ("demo", "test", "lint", "bench", "elasticsearch", "lock", "test-full", "help", "config.example.toml")
+
+
+def events() -> dict[str, set[str]]:
+    """Every event name that a line of the log may have, and its levels."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "tasks_service").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("log."):
+                level = ast.unparse(call.func).removeprefix("log.").replace("exception", "error")
+                for argument in call.args:
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                        found.setdefault(argument.value, set()).add(level)
+    return found
+
+
+def documented(heading: str) -> dict[str, list[str]]:
+    """The rows of the table under a heading of operations.md, by their first cell."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", section, re.MULTILINE)
+    return {name: rest.split(" | ") for name, rest in rows}
 
 
 def targets() -> set[str]:
@@ -78,11 +102,42 @@ def test_every_setting_that_a_page_names_is_there(page: Path) -> None:
     named = set(re.findall(r"`([a-z]+\.[a-z_]+)`", page.read_text(encoding="utf-8")))
     modules = {"py", "toml", "md", "db"}
     settings = {name for name in named if name.split(".")[0] in sections and name.split(".")[1] not in modules}
-    events = {"storage.uploads_swept", "database.retrying"}  # log events share the first word with a section
-    assert settings - known - events == set()
+    assert settings - known - events().keys() == set()  # events may share their first word with a section
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_link_inside_the_repository_is_dead(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_operations_explains_every_metric_and_no_other() -> None:
+    table = documented("Metrics")
+    assert table.keys() == {metric.name for metric in metrics.ALL}, "add a line to docs/operations.md, Metrics"
+    assert all(len(cells) == 2 and all(cells) for cells in table.values()), "what it means, and when it moves"
+
+
+def test_operations_explains_every_event_and_no_other() -> None:
+    table = documented("Events")
+    logged = events()
+    assert table.keys() == logged.keys(), "add a line to docs/operations.md, Events"
+    for name, (level, meaning) in table.items():
+        assert logged[name] in ({level}, {"log"}), name  # `log`: its level is chosen where it happens
+        assert len(meaning) > 10, name
+
+
+def test_alerts_ask_for_metrics_and_labels_that_are_there() -> None:
+    known = {metric.name: set(metric.labels) for metric in metrics.ALL}
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    assert len({alert["alert"] for alert in alerts}) == len(alerts) > 10
+    for alert in alerts:
+        assert {"summary", "action"} == alert["annotations"].keys(), alert["alert"]
+        assert alert["labels"]["severity"] in {"page", "ticket"}
+        asked = re.findall(r"\b(tasks_service_[a-z_]+)(?:\{([a-z_]+))?", alert["expr"])
+        assert asked, alert["alert"]
+        named = {name.removesuffix("_bucket"): label for name, label in asked}
+        assert named.keys() <= known.keys(), alert["alert"]
+        assert all(label in known[name] for name, label in named.items() if label), alert["alert"]
+        grouped = set(re.findall(r"by \((\w+)\)", alert["expr"])) - {"le"}
+        assert grouped <= set().union(*(known[name] for name in named)), alert["alert"]

@@ -36,7 +36,7 @@ def ask(server: VitalsServer, path: str, method: str = "GET") -> urllib3.BaseHTT
 
 
 def test_it_tells_the_loops_and_what_is_registered(server: VitalsServer, loops: Loops) -> None:
-    server.register("/metrics", lambda: Answer(200, "text/plain; version=0.0.4", b"runs_total 1\n"))
+    server.register("/metrics", lambda _: Answer(200, "text/plain; version=0.0.4", b"runs_total 1\n"))
     assert ask(server, "/healthz").json() == {"status": "ok", "checks": []}
     loops.ask("worker", lambda: False)
     assert ask(server, "/healthz").status == 503
@@ -51,7 +51,7 @@ def test_what_it_does_not_know_is_refused(server: VitalsServer) -> None:
 
 
 def test_a_handler_that_fails_tells_nothing_of_why(server: VitalsServer) -> None:
-    def broken() -> Answer:
+    def broken(_: str | None) -> Answer:
         raise RuntimeError("s3cret")
 
     server.register("/metrics", broken)

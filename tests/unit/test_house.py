@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "lease": LEAVES | {"database", "export"},
     "sweeper": LEAVES | {"artifacts", "database", "storage"},
     "rescuer": LEAVES | {"database", "executors"},
-    "scrape": LEAVES | {"database", "__init__"},
+    "scrape": LEAVES | {"database", "vitals", "__init__"},
     "runner": LEAVES
     | {"app", "artifacts", "database", "executors", "export", "lease", "sweeper", "filenames", "loops", "order"},
     "scheduler": LEAVES | {"database", "schedule", "executors"},

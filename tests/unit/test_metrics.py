@@ -16,7 +16,7 @@ from tasks_service import metrics
 from tasks_service.config import DatabaseSettings
 from tasks_service.database.counting import when_committed
 from tasks_service.database.engine import Database
-from tasks_service.metrics.processes import Values, directory_of
+from tasks_service.metrics.processes import Values, directory_of, holders
 from tests import measured
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ COUNTS = """
 import sys
 from pathlib import Path
 from tasks_service import metrics
-metrics.begin(Path(sys.argv[1]))
+metrics.begin(Path(sys.argv[1]), "worker")
 for _ in range(int(sys.argv[2])):
     metrics.CLAIMS.count()
 metrics.FIRING_LATENESS.observe(0.02)
@@ -70,6 +70,24 @@ def test_what_killed_processes_counted_stays_and_their_places_are_used_again(tmp
     assert files == {f"{name}_{n}.db" for name in ("counter", "histogram") for n in (1, 2)} | {"1.lock", "2.lock"}
 
 
+def test_the_kernel_says_which_processes_are_there(tmp_path: Path) -> None:
+    with counting(tmp_path, 1), counting(tmp_path, 1):
+        assert list(holders(directory_of(tmp_path))) == ["worker", "worker"]
+    assert list(holders(directory_of(tmp_path))) == []
+    with counting(tmp_path, 1):
+        assert list(holders(directory_of(tmp_path))) == ["worker"]
+
+
+def test_what_never_happened_is_0_so_that_its_first_time_is_seen(tmp_path: Path) -> None:
+    with counting(tmp_path, 1):
+        counted = measured.by_installation(tmp_path)
+    for metric in metrics.ALL:
+        assert len(metric.labels) == 1 or not metric.starts
+        for value in metric.starts:
+            key = (metric.name, frozenset({(metric.labels[0], value)}))
+            assert counted.samples[key] == 0
+
+
 def test_a_file_that_a_power_cut_damaged_begins_anew_and_the_others_count_on(tmp_path: Path) -> None:
     with counting(tmp_path, 3), counting(tmp_path, 4):
         pass
@@ -90,7 +108,7 @@ def test_files_have_their_space_on_the_disk_before_they_are_mapped(tmp_path: Pat
 def test_a_process_that_may_not_write_there_counts_in_its_memory(tmp_path: Path) -> None:
     (tmp_path / "metrics").write_text("a file where a directory should be")
     own = Values()
-    own.keep_in(tmp_path, metrics.ALL)
+    own.keep_in(tmp_path, metrics.ALL, process="worker")
     own.of(metrics.CLAIMS, {}).inc()
     [family] = own.collect(metrics.ALL)
     assert [(sample.name, sample.value) for sample in family.samples] == [(metrics.CLAIMS.name, 1.0)]
