@@ -183,6 +183,16 @@ class LogEntry(Answer):
     run: int | None
 
 
+class ResultFile(Answer):
+    """One of the numbered files of a run."""
+
+    file_name: str
+    records_count: int
+    bytes: int
+    sha256: str
+    crc32c: str
+
+
 class Result(Answer):
     """The file of the run that made the task DONE."""
 
@@ -193,8 +203,10 @@ class Result(Answer):
     records_count: int = Field(description="Rows of the file.")
     documents_count: int = Field(description="Documents in it; fewer than rows where a list has a row an element.")
     bytes: int
-    sha256: str
-    crc32c: str = Field(description="Base64 of the big-endian checksum.")
+    sha256: str | None = Field(description="Null where there are several files; each has its own.")
+    crc32c: str | None = Field(description="Base64 of the big-endian checksum; null as `sha256`.")
+    archive: Literal["zip"] | None
+    files: list[ResultFile] | None = Field(description="The numbered files, also of an archive; null where not split.")
     suspicious_cells: int = Field(description="Cells a spreadsheet could take for a formula.")
     snapshot_at: DateTime
     expires_at: DateTime | None
@@ -289,10 +301,22 @@ class Link(Answer):
     sha256: str
 
 
-class Download(Link):
-    """A link to a file. Fetch it promptly: it lives for about an hour."""
+class FileLink(Link):
+    """A link to one of several files."""
 
     records_count: int
+
+
+class Download(Answer):
+    """A link to a file, or to each of several. Fetch promptly: a link lives for about an hour."""
+
+    url: str | None = Field(description="Null where there are several files: their links are in `files`.")
+    expires_at: DateTime
+    file_name: str
+    bytes: int
+    records_count: int
+    sha256: str | None
+    files: list[FileLink] | None = Field(description="Each numbered file; null where one link leads to everything.")
 
 
 class TaskPage(Answer):

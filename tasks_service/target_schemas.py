@@ -30,6 +30,17 @@ Options = Annotated[
 ]
 
 
+class SplitTarget(BaseModel):
+    """Where a file ends and the next begins: exactly one of the two."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rows: int | None = Field(None, ge=1, le=2**63 - 1, description="So many rows a file, the last one fewer.")
+    bytes: int | None = Field(
+        None, ge=1, le=2**63 - 1, description="At most so many bytes a file, before compression, in whole rows."
+    )
+
+
 class Target(BaseModel):
     """What to export, and as what kind of file."""
 
@@ -43,6 +54,10 @@ class Target(BaseModel):
         None, description='Columns in order, each a field\'s name or `{"field", "header"}`; all where absent.'
     )
     compression: str = Field("none", description="Compression of the file: none, gzip or zstd.")
+    split: SplitTarget | None = Field(
+        None, description="Several numbered files, `Product_Export-12345-0001.csv`, instead of one."
+    )
+    archive: Literal["zip"] | None = Field(None, description="One zip archive that holds the file, or all of them.")
     options: Options | None = Field(
         None, description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula)."
     )

@@ -23,7 +23,7 @@ from tasks_service.app import Services
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
 from tasks_service.formats.compression import EXTENSIONS
-from tasks_service.formats.registry import COLUMN_FORMATS, FORMATS, check_columns, check_options
+from tasks_service.formats.registry import COLUMN_FORMATS, FORMATS, JOINED_FORMATS, check_columns, check_options
 
 _NOT_STORED = frozenset({"format", "dry_data"})
 
@@ -256,6 +256,7 @@ def _check_target(target: dict[str, Any] | None, catalog: Catalog | None, findin
         findings.add([Fault("/target/dry_data", "not_offered", detail)])
     if export_format is None:
         return
+    findings.add(_split_faults(target.get("split"), export_format))
     options = target.get("options")
     if isinstance(options, dict):
         findings.add(check_options(export_format, cast("dict[str, Any]", options)))
@@ -265,6 +266,22 @@ def _check_target(target: dict[str, Any] | None, catalog: Catalog | None, findin
         findings.add([Fault("/target", "clash", detail)])
     elif isinstance(columns, list) and catalog is not None:
         findings.add(check_columns(cast("list[Any]", columns), catalog))
+
+
+def _split_faults(split: object, export_format: str) -> list[Fault]:
+    """Return what is wrong with where files are to end; the shape is judged by the model."""
+    if not isinstance(split, dict):
+        return []
+    given = {name for name, value in cast("dict[str, Any]", split).items() if value is not None}
+    if given == {"rows", "bytes"}:
+        return [Fault("/target/split", "clash", "Give either `rows` or `bytes`; a file ends at one of them.")]
+    if not given:
+        detail = 'Say where a file ends: `{"rows": 100000}` or `{"bytes": 50000000}`.'
+        return [Fault("/target/split", "missing", detail)]
+    if "bytes" in given and export_format not in JOINED_FORMATS:
+        detail = f"A file of {export_format} cannot end at a number of bytes; split it by `rows`."
+        return [Fault("/target/split/bytes", "not_with_format", detail)]
+    return []
 
 
 def _format_of(target: dict[str, Any], findings: Findings) -> str | None:
@@ -301,6 +318,8 @@ def _check_belonging(
 
 def _stored_target(target: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in target.items() if value is not None and name not in _NOT_STORED}
+    if (split := kept.get("split")) is not None:
+        kept["split"] = {name: value for name, value in split.items() if value is not None}
     kept["export_format"] = target.get("export_format") or target.get("format") or "csv"
     first = ("action", "export_index", "export_format")
     return {name: kept[name] for name in first} | kept

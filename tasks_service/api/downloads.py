@@ -17,7 +17,7 @@ from tasks_service.api.calls import Call, Reply
 from tasks_service.api.problems import MembersError
 from tasks_service.api.runs import find_run
 from tasks_service.api.tasks import find_task
-from tasks_service.artifacts import Linked, file_link, manifest_link
+from tasks_service.artifacts import Linked, file_links, manifest_link
 from tasks_service.database import shown
 from tasks_service.database.models import Run, Task
 from tasks_service.errors import GoneError
@@ -114,8 +114,23 @@ def _published(run: Run, task: Task, now: datetime) -> _Published:
 
 
 def _file(call: Call, published: _Published) -> Reply:
-    linked = file_link(published.artifact)
-    answer = _answer(linked, _sign(call, published, linked)) | {"records_count": published.artifact["rows"]}
+    artifact = published.artifact
+    links = [
+        _answer(linked, _sign(call, published, linked)) | {"records_count": linked.rows}
+        for linked in file_links(artifact)
+    ]
+    answer: dict[str, Any] = {**links[0], "files": None}
+    if artifact.get("object") is None:
+        # No link at the top: whoever knows of one file only must not take the first for everything.
+        answer = {
+            "url": None,
+            "expires_at": links[0]["expires_at"],
+            "file_name": artifact["file_name"],
+            "bytes": artifact["bytes"],
+            "sha256": None,
+            "records_count": artifact["rows"],
+            "files": links,
+        }
     log.info("link.made", run_id=published.run.id, task_id=published.run.task_id, client=call.principal.client_id)
     return Reply(answer)
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from segments import Field, operators_for
+from tasks_service.artifacts import is_split
 from tasks_service.database.backfills import Progress
 from tasks_service.database.clients import Principal
 from tasks_service.database.models import Attempt, Backfill, Client, Event, Run, SavedSegment, SegmentVersion, Task
@@ -92,12 +93,21 @@ def result(run: Run | None) -> Document | None:
         "records_count": artifact["rows"],
         "documents_count": artifact.get("documents", artifact["rows"]),
         "bytes": artifact["bytes"],
-        "sha256": artifact["sha256"],
-        "crc32c": artifact["crc32c"],
+        "sha256": artifact.get("sha256"),
+        "crc32c": artifact.get("crc32c"),
+        "archive": artifact.get("archive"),
+        "files": _files(artifact),
         "suspicious_cells": artifact.get("suspicious_cells", 0),
         "snapshot_at": moment(datetime.fromisoformat(artifact["snapshot_at"])),
         "expires_at": moment_or_none(run.expires_at),
     }
+
+
+def _files(artifact: Document) -> list[Document] | None:
+    if not is_split(artifact):
+        return None
+    shown = ("file_name", "bytes", "sha256", "crc32c")
+    return [{name: file[name] for name in shown} | {"records_count": file["rows"]} for file in artifact["files"]]
 
 
 def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> Document:

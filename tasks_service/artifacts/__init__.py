@@ -95,12 +95,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Linked:
-    """What a download link is made of, read from a run's record."""
+    """What a download link is made of, read from a run's record. `rows` is None of a manifest."""
 
     stored: StoredObject
     file_name: str
     content_type: str
     sha256: str
+    rows: int | None
 
 
 def file_document(file: ArtifactFile) -> Document:
@@ -118,9 +119,15 @@ def object_document(file: StoredFile) -> Document:
     return {**_description(file.name, file.content_type, file.written), **_place(file.stored)}
 
 
-def file_link(artifact: Mapping[str, Any]) -> Linked:
-    """Return what is downloaded of a result that is one object."""
-    return _linked(artifact, artifact["bucket"])
+def is_split(artifact: Mapping[str, Any]) -> bool:
+    """Tell whether a result is of numbered files, however many there are."""
+    return artifact.get("split") is not None
+
+
+def file_links(artifact: Mapping[str, Any]) -> list[Linked]:
+    """Return what is downloaded of a result: its one file, its archive, or each of its numbered files."""
+    whole = artifact.get("object") is not None
+    return [_linked(one, artifact["bucket"]) for one in ([artifact] if whole else artifact["files"])]
 
 
 def manifest_link(artifact: Mapping[str, Any]) -> Linked | None:
@@ -160,4 +167,4 @@ def _linked(document: Mapping[str, Any], bucket: str) -> Linked:
         # The records of the first version do not have it.
         created_at=datetime.fromisoformat(document.get("stored_at") or document["snapshot_at"]),
     )
-    return Linked(stored, document["file_name"], document["content_type"], document["sha256"])
+    return Linked(stored, document["file_name"], document["content_type"], document["sha256"], document.get("rows"))

@@ -151,6 +151,7 @@ def _record(order: ExportOrder, view: View, result: Result, manifest: StoredFile
         "documents": result.documents,
         "format": order.target["export_format"],
         "compression": order.compression,
+        "split": order.target.get("split"),
         "archive": None if result.archive is None else "zip",
         "suspicious_cells": result.suspicious_cells,
         "snapshot_at": _instant(view.taken_at),

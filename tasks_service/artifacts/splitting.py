@@ -149,12 +149,13 @@ class ResultWriter:
         self.rows += chunk.rows
         self.documents += chunk.documents
         split = self._layout.split
-        if split is None or not isinstance(chunk, Kept):
-            self._current().add(chunk)
-        elif split.takes(self._current(), chunk.page):
-            self._current().add(chunk.page)
-        else:
+        page = chunk.page if isinstance(chunk, Kept) else chunk
+        if split is None or split.takes(self._current(), page):
+            self._current().add(page)
+        elif isinstance(chunk, Kept):
             self._divide(split, chunk.source)
+        else:
+            raise TypeError("a page that has to be divided was encoded without its documents")
 
     def finish(self) -> Result:
         """Bring the last file, and the archive, to their ends; a result without a row is one file all the same."""

@@ -18,7 +18,15 @@ from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import csv_faults, csv_options
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 
-__all__ = ["COLUMN_FORMATS", "FORMATS", "check_columns", "check_options", "described_columns", "encoder_for"]
+__all__ = [
+    "COLUMN_FORMATS",
+    "FORMATS",
+    "JOINED_FORMATS",
+    "check_columns",
+    "check_options",
+    "described_columns",
+    "encoder_for",
+]
 
 
 def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
@@ -36,6 +44,9 @@ FORMATS: Final = tuple(_ENCODERS)
 
 COLUMN_FORMATS: Final = ("csv",)
 """The formats that have columns; the others hold whole documents, and refuse `columns`."""
+
+JOINED_FORMATS: Final = ("csv", "json", "jsonl")
+"""The formats whose files grow row by row, so that one can end at a number of bytes (`Encoder.joints`)."""
 
 
 def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,33 @@ def test_a_download_is_verified_against_its_manifest(service: Service, api: Api,
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
     ended = service.command(*arguments, check=False)
     assert (ended.returncode, "its sha256 is" in ended.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("archive", [None, "zip"])
+def test_a_split_download_is_every_row_once(service: Service, api: Api, tmp_path: Path, archive: str | None) -> None:
+    asked = export("products", export_format="jsonl", split={"rows": 700}, **({"archive": archive} if archive else {}))
+    task = api.finished(api.create(asked)["id"])
+    link = api.request("GET", f"/tasks/{task['id']}/download_url").json
+    for one in [link, *(link["files"] or [])]:
+        if one["url"] is not None:
+            (tmp_path / one["file_name"]).write_bytes(api.http.request("GET", one["url"]).data)
+    stem = f"Product_Export-{task['id']}"
+    if archive:
+        with zipfile.ZipFile(tmp_path / f"{stem}.zip") as zipped:
+            files = [zipped.read(name) for name in zipped.namelist()]
+    else:
+        files = [path.read_bytes() for path in sorted(tmp_path.glob("*.jsonl"))]
+    expected = sorted(document["id"] for document in rows_of("products", CHAIN))
+    assert [len(file.splitlines()) for file in files[:-1]] == [700] * (len(expected) // 700)
+    assert sorted(json.loads(line)["id"] for file in files for line in file.splitlines()) == expected
+    assert [one["file_name"] for one in task["result"]["files"]] == [
+        f"{stem}-{number:04}.jsonl" for number in range(1, len(files) + 1)
+    ]
+    _, answer = api.download(task["id"], "manifest_url")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(answer.body)
+    given = str(tmp_path / f"{stem}.zip") if archive else str(tmp_path)
+    assert f"Whole: {len(expected)} rows" in service.command("verify", given, str(manifest)).stdout
 
 
 def test_another_chain_sees_nothing(service: Service, api: Api) -> None:

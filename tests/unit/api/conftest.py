@@ -34,6 +34,7 @@ from tasks_service.artifacts.writing import Committed, stored_object
 from tasks_service.config import DatabaseSettings, Settings
 from tasks_service.database import claims, clients, schema
 from tasks_service.database.engine import Database
+from tasks_service.filenames import numbered
 
 CHAIN = 1764
 OTHER_CHAIN = 2001
@@ -196,14 +197,30 @@ class Api:
         return claim
 
     def publish(self, claim: claims.Claim, content: bytes | None = b"id,name\r\n1,Lamp\r\n") -> None:
-        artifact = None
-        if content is not None:
+        if content is None:
+            self._publish(claim, None)
+        else:
             file = self.store(claim, f"Product_Export-{claim.task_id}.csv", "text/csv; charset=utf-8", content)
             manifest = self.store(claim, f"{file.name}.manifest.json", "application/json", b"{}")
-            artifact = {
-                **object_document(file), "bucket": file.stored.bucket, "rows": 1, "format": "csv",
-                "compression": "none", "suspicious_cells": 0, "snapshot_at": "2026-05-26T12:00:00.123456Z",
-                "manifest": object_document(manifest),
+            self._publish(claim, object_document(file) | {"rows": 1}, manifest)
+
+    def publish_split(self, claim: claims.Claim, contents: list[bytes]) -> None:
+        name = f"Product_Export-{claim.task_id}.csv"
+        files = [
+            self.store(claim, numbered(name, number), "text/csv; charset=utf-8", content)
+            for number, content in enumerate(contents, start=1)
+        ]
+        documents = [object_document(file) | {"rows": 1} for file in files]
+        whole = {"file_name": name, "bytes": sum(map(len, contents)), "split": {"rows": 1}, "files": documents}
+        manifest = self.store(claim, f"{name}.manifest.json", "application/json", b"{}")
+        self._publish(claim, whole | {"rows": len(files)}, manifest)
+
+    def _publish(self, claim: claims.Claim, whole: dict[str, Any] | None, manifest: StoredFile | None = None) -> None:
+        artifact = None
+        if whole is not None and manifest is not None:
+            artifact = whole | {
+                "bucket": manifest.stored.bucket, "format": "csv", "compression": "none", "suspicious_cells": 0,
+                "snapshot_at": "2026-05-26T12:00:00.123456Z", "manifest": object_document(manifest),
             }  # fmt: skip
         with self.services.database.write() as session:
             now = self.services.database.now(session)

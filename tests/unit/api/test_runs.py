@@ -290,6 +290,25 @@ def test_the_manifest_has_a_link_of_its_own(partner: Api, path: str) -> None:
         assert (manifest.data, manifest.content_type) == (b"{}", "application/json")
 
 
+def test_numbered_files_have_a_link_each_and_none_for_all(partner: Api) -> None:
+    task_id = partner.create(trigger=PAST)["id"]
+    claim = partner.claim()
+    parts = [b"id\r\n1\r\n", b"id\r\n2\r\n"]
+    partner.publish_split(claim, parts)
+    link = partner.get(f"/tasks/{task_id}/download_url").get_json()
+    assert (link["url"], link["sha256"], link["records_count"]) == (None, None, 2)
+    assert (link["file_name"], link["bytes"]) == (f"Product_Export-{task_id}.csv", 14)
+    for number, (one, content) in enumerate(zip(link["files"], parts, strict=True), start=1):
+        assert one["file_name"] == f"Product_Export-{task_id}-000{number}.csv"
+        assert (one["records_count"], one["sha256"]) == (1, hashlib.sha256(content).hexdigest())
+        with partner.client.get(one["url"].removeprefix("http://exports.test")) as file:
+            assert file.data == content
+    result = partner.task(task_id)["result"]
+    assert (result["sha256"], [one["bytes"] for one in result["files"]]) == (None, [7, 7])
+    partner.request("DELETE", f"/tasks/{task_id}")
+    assert list(partner.services.storage.list("")) == []
+
+
 def test_a_run_of_before_there_were_manifests_says_so(partner: Api) -> None:
     task_id, run_id = done(partner)
     with partner.services.database.write() as session:

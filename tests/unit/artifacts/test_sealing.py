@@ -6,14 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from segments import Catalog
 from tasks_service import __version__
 from tasks_service.artifacts import ArtifactFile, FilePart, Result, Written
 from tasks_service.artifacts.manifest import Manifest, NotAManifestError, from_bytes, to_bytes
@@ -24,8 +21,8 @@ from tasks_service.errors import CorruptUploadError, IncompleteError, StorageUna
 from tasks_service.storage import StoredObject, Upload
 from tasks_service.storage.local import LocalStorage
 from tests.orders import order_of
+from tests.unit.artifacts.views import View
 
-CATALOG = Catalog.from_columns([("id", "BIGINT"), ("chain_id", "BIGINT"), ("name", "VARCHAR")])
 ROWS = b"id,name\r\n1,Lamp\r\n2,=1+1\r\n"
 SEGMENT = {"index": "products", "chain_id": 1764, "join": "all", "rules": []}
 ORDER = replace(
@@ -34,14 +31,6 @@ ORDER = replace(
     saved_segment=(7, 3),
     file_name="Product_Export-1.csv",
 )
-
-
-@dataclass
-class View:
-    total: int = 2
-    taken_at: datetime = datetime(2026, 5, 26, 12, 0, 0, 123456, tzinfo=UTC)
-    query: dict[str, Any] = field(default_factory=lambda: {"bool": {"filter": [{"term": {"chain_id": 1764}}]}})
-    catalog: Catalog = CATALOG
 
 
 @pytest.fixture
@@ -64,7 +53,7 @@ def sealed(storage: LocalStorage, view: View, parts: tuple[FilePart, ...] = ()) 
 
 def test_the_manifest_tells_everything_of_the_file(storage: LocalStorage, tmp_path: Path) -> None:
     part = FilePart(2, Written(len(ROWS), "AAAAAA==", "0" * 64))
-    exported = sealed(storage, View(), (part,))
+    exported = sealed(storage, View(2), (part,))
     assert exported.artifact is not None
     assert [one.name for one in exported.objects] == [
         f"{ORDER.folder}/Product_Export-1.csv",
@@ -95,7 +84,7 @@ def test_the_manifest_tells_everything_of_the_file(storage: LocalStorage, tmp_pa
             {"name": "Name", "field": "name", "type": "keyword"},
         ],
         "segment": {"id": 7, "version": 3, "rules": SEGMENT},
-        "query": View().query,
+        "query": View(2).query,
         "rows": 2,
         "documents": 2,
         "bytes": len(ROWS),
@@ -150,7 +139,7 @@ def test_a_manifest_that_cannot_be_put_there_takes_its_file_with_it(
 
     monkeypatch.setattr(storage, "upload", failing)
     with pytest.raises(failure):
-        sealed(storage, View())
+        sealed(storage, View(2))
     left = [one.name for one in storage.list("")]
     # Whether the manifest is there nobody knows where its commit ended so; the sweeper looks into the whole folder.
     assert left == ([] if failure is CorruptUploadError else [f"{ORDER.object_name}.manifest.json"])
@@ -172,7 +161,7 @@ def test_what_is_no_manifest_is_told_so(data: bytes, said: str) -> None:
 
 
 def test_members_of_later_versions_are_passed_over(storage: LocalStorage, tmp_path: Path) -> None:
-    sealed(storage, View())
+    sealed(storage, View(2))
     [path] = [path for path in tmp_path.rglob("*") if path.is_file() and b"manifest_version" in path.read_bytes()]
     manifest = from_bytes(path.read_bytes())
     later = json.loads(path.read_bytes()) | {"colour": "blue"}
