@@ -24,5 +24,6 @@ def order_of(target: dict[str, Any], **changes: Any) -> ExportOrder:
         "file_name": "Product_Export-1.jsonl",
         "readers": 1,
         "buffer_bytes": 1 << 20,
+        "most_files": 100,
     }
     return ExportOrder(**(values | changes))
