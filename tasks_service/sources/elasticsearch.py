@@ -35,7 +35,12 @@ from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 log = structlog.stdlib.get_logger(__name__)
 
 _SEARCH = "/_search?allow_partial_search_results=false"
-_FIRST_SIZE = 500
+_FIRST_SIZE = 8
+"""Rows of the first page, when nothing is known of the documents' size: each of them may weigh megabytes."""
+
+_GROWTH = 16
+"""How many times as many rows a page may have as the largest one before it: small documents come before large ones."""
+
 _MOST_ROWS = 10_000  # index.max_result_window
 _MOST_SLICES = 1024  # index.max_slices_per_pit
 _SLICES_PER_READER = 4
@@ -292,6 +297,7 @@ class _Reading:
         self._rows = 0
         self._limited = limit is not None
         self._row_bytes = 0.0
+        self._most = _FIRST_SIZE
 
     def next_slice(self) -> int | None:
         with self._lock:
@@ -304,13 +310,14 @@ class _Reading:
         """Return how many rows to ask for; 0 when a limit has been reached."""
         with self._lock:
             wanted = int(page_bytes / self._row_bytes) if self._row_bytes else _FIRST_SIZE
-            size = max(1, min(_MOST_ROWS, wanted))
+            size = max(1, min(_MOST_ROWS, wanted, self._most))
             return min(size, self._total - self._rows) if self._limited else size
 
     def took(self, page: Page) -> None:
         with self._lock:
             self._rows += len(page.documents)
             self._row_bytes = page.size / len(page.documents)
+            self._most = max(self._most, _GROWTH * len(page.documents))
 
     def slice_finished(self) -> None:
         """Count a slice as read. The last one knows whether anything is missing."""

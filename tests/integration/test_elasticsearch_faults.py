@@ -400,9 +400,19 @@ def test_pages_adapt_to_the_size_of_documents(front: Front, elasticsearch_url: s
     assert len(export(source, name, wanted=1)) == 1200
     source.close()
     sizes = [exchange.request["size"] for exchange in front.seen if exchange.is_page]
-    assert sizes[0] == 500
+    assert sizes[0] == 8  # nothing is known of them yet: 40 MB of documents of 5 MB
     assert max(sizes[1:]) < 20  # 256 KiB of 20 kB documents
+    bytes_of_pages = [len(exchange.body) for exchange in front.seen if exchange.is_page]
+    assert max(bytes_of_pages) < 2 * 256 * 1024
     ask(elasticsearch_url, "DELETE", f"/{name}")
+
+
+def test_pages_grow_step_by_step(front: Front, source: ElasticsearchSource, name: str) -> None:
+    """What the first documents weigh says little of the next ones."""
+    export(source, name, wanted=1)
+    sizes = [exchange.request["size"] for exchange in front.seen if exchange.is_page]
+    assert sizes[:2] == [8, 128]
+    assert max(sizes) > 1000
 
 
 def test_the_catalogue_is_read_again_after_a_while(elasticsearch_url: str) -> None:
