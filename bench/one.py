@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.drain import drain as raw_drain
 from segments import EVERYTHING
 from tasks_service.config import ElasticsearchSettings, FilesSettings, IndexSettings, LocalSettings
 from tasks_service.export import Progress, run_export
@@ -26,6 +27,8 @@ from tasks_service.sources import Source
 from tasks_service.storage.local import LocalStorage
 
 CHAIN = 1764
+QUERY = {"bool": {"filter": [{"term": {"chain_id": CHAIN}}]}}
+FLAT = ["id", "owner_code", "name", "category", "price", "stock"]
 
 
 def source_of(kind: str, where: str) -> Source:
@@ -38,8 +41,9 @@ def source_of(kind: str, where: str) -> Source:
     return ElasticsearchSource(ElasticsearchSettings(urls=[where]), catalog_seconds=30)
 
 
-def export(source: Source, index: IndexSettings, *, export_format: str, readers: int) -> int:
-    """The engine itself, end to end."""
+def export(source: Source, index: IndexSettings, *, what: str, readers: int) -> int:
+    """The engine itself, end to end; `csv-flat` is a csv of six columns."""
+    export_format, _, flat = what.partition("-")
     with tempfile.TemporaryDirectory() as directory:
         storage = LocalStorage(LocalSettings(directory=Path(directory)), public_url="http://x", secret_key=b"x" * 32)
         order = ExportOrder(
@@ -47,7 +51,12 @@ def export(source: Source, index: IndexSettings, *, export_format: str, readers:
             run=1,
             chain=CHAIN,
             index=index,
-            target={"action": "export", "export_index": "products", "export_format": export_format},
+            target={
+                "action": "export",
+                "export_index": "products",
+                "export_format": export_format,
+                "columns": FLAT if flat else None,
+            },
             segment=None,
             zone="UTC",
             now=datetime.now(UTC),
@@ -66,7 +75,7 @@ def _ignore(_: Progress) -> None:
 
 
 def drain(source: Source, index: IndexSettings, *, readers: int) -> int:
-    """The limit: read the same pages and throw the bytes away."""
+    """The source alone: its pages, thrown away."""
     counts: list[int] = []
     with source.open(index, EVERYTHING, chain=CHAIN, limit=None) as snapshot:
         threads = [
@@ -86,17 +95,22 @@ def scan(url: str, index: IndexSettings) -> int:
     from elasticsearch.helpers import scan as scan_documents
 
     client = Elasticsearch(url)
-    query = {"query": {"bool": {"filter": [{"term": {"chain_id": CHAIN}}]}}}
     rows = 0
     with tempfile.TemporaryFile("w", newline="") as file:
         writer = csv.writer(file)
-        for hit in scan_documents(client, index=index.source, query=query):
+        for hit in scan_documents(client, index=index.source, query={"query": QUERY}):
             document: dict[str, Any] = hit["_source"]
             writer.writerow(
                 [json.dumps(value) if isinstance(value, dict | list) else value for value in document.values()]
             )
             rows += 1
     return rows
+
+
+def cpu_seconds() -> float:
+    """CPU seconds this process has used so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def peak_mib() -> float:
@@ -111,18 +125,18 @@ def main() -> None:
     source = source_of(kind, where)
     ways: dict[str, Callable[[], int]] = {
         "drain": lambda: drain(source, index, readers=int(readers)),
+        "raw": lambda: raw_drain(where, name, QUERY, readers=int(readers)),
         "scan": lambda: scan(where, index),
     }
-    started = time.perf_counter()
-    rows = ways.get(what, lambda: export(source, index, export_format=what, readers=int(readers)))()
+    started, before = time.perf_counter(), cpu_seconds()
+    rows = ways.get(what, lambda: export(source, index, what=what, readers=int(readers)))()
     seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_SELF)
     print(
         json.dumps(
             {
                 "rows": rows,
                 "seconds": seconds,
-                "cpu_seconds": used.ru_utime + used.ru_stime,
+                "cpu_seconds": cpu_seconds() - before,
                 "peak_mib": peak_mib(),
             }
         )
