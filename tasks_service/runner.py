@@ -27,6 +27,7 @@ from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, clients, tasks
 from tasks_service.database.claims import Claim
 from tasks_service.database.engine import RETRY_SECONDS
+from tasks_service.database.processes import State
 from tasks_service.errors import (
     Cancelled,
     Interrupted,
@@ -64,10 +65,18 @@ class Worker:
         self._settings: WorkerSettings = services.settings.worker
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._drain = Drain()
+        self._run_id: int | None = None
         self._swept_at = float("-inf")
         self._idle_seconds = services.settings.idle_poll_seconds
         # A look takes long where the database is away: it is asked again for a while (Database.retrying).
         self._loop = (loops or Loops()).add("worker", max(self._idle_seconds, RETRY_SECONDS))
+
+    def doing(self) -> tuple[State, int | None]:
+        """Return what the worker does, and the run it carries out."""
+        run_id = self._run_id
+        if self._drain.since is not None:
+            return "draining", run_id
+        return ("idle" if run_id is None else "working"), run_id
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then finish the run in hand, or hand it back once the grace is over."""
@@ -105,7 +114,11 @@ class Worker:
         with structlog.contextvars.bound_contextvars(
             run_id=claim.run_id, task_id=claim.task_id, chain=claim.chain, attempt=claim.attempt_number
         ):
-            self._attempt(claim)
+            self._run_id = claim.run_id
+            try:
+                self._attempt(claim)
+            finally:
+                self._run_id = None
         return True
 
     def _watch(self, stop: threading.Event) -> None:

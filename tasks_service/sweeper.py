@@ -1,6 +1,7 @@
 """Deleting what nobody may download any more: objects of attempts that were not published, and expired files.
 
-Answers remembered for an Idempotency-Key go the same way once nobody repeats a request that old.
+Answers remembered for an Idempotency-Key go the same way once nobody repeats a request that old, and the rows of
+processes that ended without a word.
 
 An attempt's objects (files, archive, manifest, all in one folder) are deleted only after the attempt has ended in the
 database (a lapsed one is abandoned there first, by the same compare-and-set that fences its worker), so nothing is ever
@@ -10,15 +11,16 @@ deleted under a worker that could still publish it. Called by workers, now and t
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 import structlog
+from sqlmodel import Session
 
 from tasks_service import metrics
 from tasks_service.artifacts.leavings import delete_attempt, delete_result
-from tasks_service.database import claims, tasks
+from tasks_service.database import claims, processes, tasks
 from tasks_service.database.engine import Database
 from tasks_service.errors import ServiceError, TransientError
 from tasks_service.fault_points import fault_point
@@ -43,10 +45,15 @@ def sweep(database: Database, storage: Storage) -> int:
         TransientError: the database or the storage did not answer; what is left is swept another time, rather than
             waited for object by object.
     """
-    database.retrying(lambda session: tasks.forget_answers(session, before=database.now(session) - _ANSWERS_KEPT))
+    database.retrying(lambda session: _forget(session, database.now(session)))
     deleted = _sweep_orphans(database, storage) + _sweep_expired(database, storage)
     metrics.SWEEPS.count(outcome="ok")
     return deleted
+
+
+def _forget(session: Session, now: datetime) -> None:
+    tasks.forget_answers(session, before=now - _ANSWERS_KEPT)
+    processes.forget(session, now=now)
 
 
 def _sweep_orphans(database: Database, storage: Storage) -> int:

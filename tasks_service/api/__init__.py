@@ -36,6 +36,7 @@ def register(
     from tasks_service.api.calls import Context
     from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
     from tasks_service.api.indices import ROUTES as INDEX_ROUTES
+    from tasks_service.api.processes import ROUTES as PROCESS_ROUTES
     from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
     from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
     from tasks_service.api.task_routes import TASK_ROUTES
@@ -49,6 +50,7 @@ def register(
         *SAVED_SEGMENT_ROUTES,
         *SEGMENT_ROUTES,
         *EXPLANATION_ROUTES,
+        *PROCESS_ROUTES,
     )
     routes.prepare(app)
     monitoring.install(app)

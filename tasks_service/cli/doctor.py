@@ -10,6 +10,7 @@ import secrets
 import shutil
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from tasks_service.errors import ServiceError
 if TYPE_CHECKING:
     from tasks_service.app import Services
     from tasks_service.config import IndexSettings
+    from tasks_service.database.models import Process
 
 Verdict = Literal["ok", "warning", "wrong", "skipped"]
 
@@ -85,6 +87,7 @@ def _checks(call: Invocation, settings: Settings) -> Iterator[tuple[str, str, Ch
     """Yield the parts, each with the part it needs (waiting for a dead server once is enough) and its check."""
     yield "database", "", lambda: _database(call)
     yield "clock", "database", lambda: _clock(call)
+    yield "processes", "database", lambda: _processes(call)
     yield "secret key", "", lambda: _secret_key(settings)
     services: Services | None = None
 
@@ -138,6 +141,27 @@ def _clock(call: Invocation) -> Iterator[tuple[Verdict, str]]:
         )
     else:
         yield "ok", f"This host and the database differ by {seconds}."
+
+
+def _processes(call: Invocation) -> Iterator[tuple[Verdict, str]]:
+    """Look who works: tasks are accepted without a scheduler and a worker, and nothing becomes of them."""
+    from tasks_service.database import processes
+
+    with call.ready_database().read() as session:
+        now = call.database.now(session)
+        late: list[Process] = []
+        seen: list[Process] = []
+        for process in processes.all_processes(session):
+            (late if processes.is_late(process, now=now) else seen).append(process)
+    for process in late:
+        ago = round((now - process.seen_at).total_seconds())
+        yield "warning", f"The {process.kind} {process.name} was last seen {ago} s ago: hung, cut off, or dead."
+    for kind in ("scheduler", "worker"):
+        if not any(process.kind == kind for process in seen):
+            yield "warning", f"No {kind} is seen: start one (`tasks-service {kind}`, or `serve` for everything)."
+    if seen:
+        count = Counter(process.kind for process in seen)
+        yield "ok", f"Seen: {', '.join(f'{count[kind]} {kind}' for kind in sorted(count))}."
 
 
 def _secret_key(settings: Settings) -> Iterator[tuple[Verdict, str]]:

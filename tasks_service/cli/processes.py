@@ -1,4 +1,4 @@
-"""The processes: `serve` with all of them under one supervisor, and each alone.
+"""The processes: `serve` with all of them under one supervisor, each alone, and the list of those there are.
 
 What lives here: the main function of each process: settings, log, schema check, signals, work. What does not: the
 work (scheduler.py, runner.py, api/) and the HTTP server (web_server.py). With `--supervised` a process ends when its
@@ -13,16 +13,24 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tasks_service import metrics, scrape
 from tasks_service.app import Services
-from tasks_service.cli.invocation import Invocation, invocation
+from tasks_service.cli.invocation import Invocation, JsonOption, invocation, write_rows
 from tasks_service.loops import Loops
+from tasks_service.presence import Doing, Presence, idle
 from tasks_service.supervisor import Child, Supervisor, stopped_by_signals, watch_parent
 from tasks_service.vitals import VitalsServer
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from tasks_service.database.processes import Kind
+
+_COLUMNS = ("name", "kind", "state", "run", "version", "started_at", "seen_at", "late")
 
 Supervised = Annotated[
     bool, typer.Option("--supervised", hidden=True, help="End when standard input closes: the parent is gone.")
@@ -35,6 +43,7 @@ def register(app: typer.Typer) -> None:
     app.command()(web)
     app.command()(scheduler)
     app.command()(worker)
+    app.command()(processes)
 
 
 def serve(
@@ -89,7 +98,7 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
     metrics.begin(call.settings.service.state_directory, "scheduler")
     services = call.services()
     clock = Scheduler(services.database, services.executor, services.settings)
-    with stopped_by_signals() as stop, _watched(services) as loops:
+    with stopped_by_signals() as stop, _watched(services) as loops, _present(services, "scheduler", loops):
         clock.start()
         loops.ask("scheduler", clock.alive)
         if call.settings.executor.kind != "table":
@@ -112,10 +121,41 @@ def worker(context: typer.Context, supervised: Supervised = False) -> None:
     metrics.begin(call.settings.service.state_directory, "worker")
     services = call.services()
     with stopped_by_signals() as stop, _watched(services) as loops:
+        works = Worker(services, loops=loops)
         try:
-            Worker(services, loops=loops).run(stop)
+            with _present(services, "worker", loops, works.doing):
+                works.run(stop)
         finally:
             services.close()
+
+
+def processes(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the service's processes on all hosts: what they do, and when they were last seen.
+
+    One that ends as it should leaves the list; LATE are those not seen for half a minute.
+    """
+    call = invocation(context)
+    from tasks_service.database import processes as rows
+
+    def read(session: Session) -> list[dict[str, object]]:
+        now = call.database.now(session)
+        return [
+            {**process.model_dump(), "run": process.run_id, "late": rows.is_late(process, now=now)}
+            for process in rows.all_processes(session)
+        ]
+
+    write_rows(call.reading(read), _COLUMNS, as_json=as_json)
+
+
+@contextmanager
+def _present(services: Services, kind: Kind, loops: Loops, doing: Doing = idle) -> Generator[None]:
+    """Let this process be listed for as long as it works."""
+    presence = Presence(services.database, kind, doing)
+    presence.begin(loops)
+    try:
+        yield
+    finally:
+        presence.end()
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from gunicorn.glogging import Logger
 from tasks_service import metrics
 from tasks_service.config import Settings, WebSettings
 from tasks_service.errors import ConfigurationError
+from tasks_service.loops import Loops
+from tasks_service.presence import Presence
 from tasks_service.storage.links import redact_path
 from tasks_service.supervisor import watch_parent
 
@@ -79,6 +81,7 @@ class _Server(BaseApplication):
     def __init__(self, settings: Settings, *, supervised: bool) -> None:
         self._settings = settings
         self._supervised = supervised
+        self._presence: Presence | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -99,6 +102,7 @@ class _Server(BaseApplication):
             "worker_tmp_dir": str(shared_memory) if os.access(shared_memory, os.W_OK) else None,
             "when_ready": _listening,
             "post_fork": self._forked,
+            "worker_exit": self._ending,
         }
         for name, value in wanted.items():
             if name in self.cfg.settings:  # gunicorn's older lines lack some
@@ -108,7 +112,15 @@ class _Server(BaseApplication):
         from tasks_service.app import build, create_app
 
         metrics.begin(self._settings.service.state_directory, "web")
-        return create_app(build(self._settings))
+        services = build(self._settings)
+        self._presence = Presence(services.database, "web")
+        self._presence.begin(Loops())
+        return create_app(services)
+
+    def _ending(self, server: Any, worker: Any) -> None:  # noqa: ANN401 -- gunicorn is untyped
+        del server, worker
+        if self._presence is not None:
+            self._presence.end()
 
     def _forked(self, server: Any, worker: Any) -> None:  # noqa: ANN401 -- gunicorn is untyped
         del worker

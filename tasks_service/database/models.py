@@ -357,3 +357,24 @@ class ZoneRules(SQLModel, table=True):
     end_at: datetime = _instant(nullable=False)
     offsets: list[list[int]] = Field(sa_column=Column(Json, nullable=False))
     noted_at: datetime = _instant(nullable=False)
+
+
+class Process(SQLModel, table=True):
+    """A process of the service, as it said of itself when it was last seen. Its row goes with its clean end.
+
+    `name` is `host:pid`, as leases and attempts name their worker; `kind`: web | scheduler | worker;
+    `state`: idle | working | draining. `run_id` is the run a worker carries out.
+    """
+
+    __tablename__: ClassVar[Any] = "process"
+    __table_args__ = (Index("process_name", "name", unique=True), Index("process_seen", "seen_at"))
+    id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
+    name: str
+    kind: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime = _instant(nullable=False)
+    seen_at: datetime = _instant(nullable=False)
+    state: str
+    run_id: int | None = Field(default=None, sa_type=BigInteger)

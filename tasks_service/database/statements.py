@@ -12,10 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 from sqlmodel.sql.expression import SelectOfScalar
 
-from tasks_service.database.models import Backfill, Run, SavedSegment, SegmentVersion, Task
+from tasks_service.database.models import Backfill, Process, Run, SavedSegment, SegmentVersion, Task
 
 Direction = Literal["next", "previous"]
-Row = TypeVar("Row", Run, Task, SavedSegment, SegmentVersion, Backfill)
+Row = TypeVar("Row", Run, Task, SavedSegment, SegmentVersion, Backfill, Process)
 
 
 def identity(row: Task | Run | SavedSegment | Backfill) -> int:
@@ -31,7 +31,7 @@ def changed(result: object) -> bool:
 
 
 def insert_unless_there(dialect: Dialect, table: type[Any]) -> postgresql.Insert | sqlite.Insert:
-    """Return an insert that knows `on_conflict_do_nothing`.
+    """Return an insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`.
 
     Each dialect has its own class for it, with one grammar.
     """

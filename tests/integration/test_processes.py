@@ -102,15 +102,24 @@ def running(pids: set[int]) -> set[int]:
     return {pid for pid in pids if pid in states and not states[pid].startswith("Z")}
 
 
+def seen(service: Service) -> list[str]:
+    """The kinds of the processes that say they are there."""
+    listed = json.loads(service.command("processes", "--json").stdout)
+    assert not any(row["late"] for row in listed)
+    return sorted(row["kind"] for row in listed)
+
+
 def test_serve_starts_every_process_and_drains_at_sigterm(serving: Serving) -> None:
     service, process = serving
     family = descendants(process.pid)
     assert len(family) >= 4  # web with its gunicorn worker, scheduler, worker
+    eventually(lambda: seen(service) == ["scheduler", "web", "worker"], timeout=60, what="every process is seen")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert running(family) == set()
     assert events(service, "process.drained")
     assert not events(service, "process.killed")
+    assert seen(service) == []
     assert {event["process"] for event in service.events()} >= {"serve", "web", "scheduler", "worker"}
 
 

@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "lease": LEAVES | {"database", "export"},
     "sweeper": LEAVES | {"artifacts", "database", "storage"},
     "rescuer": LEAVES | {"database", "executors"},
+    "presence": LEAVES | {"database", "loops"},
     "scrape": LEAVES | {"database", "vitals", "__init__"},
     "runner": LEAVES
     | {"app", "artifacts", "database", "executors", "export", "lease", "sweeper", "filenames", "loops", "order"},
@@ -58,12 +59,13 @@ ARROWS: dict[str, set[str]] = {
     "segment_schemas": LEAVES | {"schemas"},
     "backfill_schemas": LEAVES | {"schemas"},
     "problem_schemas": LEAVES | {"schemas"},
+    "process_schemas": LEAVES | {"schemas"},
     "indices": LEAVES,
     "sample": LEAVES | {"indices"},
     "supervisor": LEAVES,
     "api": LEAVES
     | {"app", "artifacts", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
-    | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas", "scrape"},
+    | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas", "process_schemas", "scrape"},
     "app": EVERYONE,
     "cli": EVERYONE,
     "__init__": set(),

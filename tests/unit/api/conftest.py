@@ -25,6 +25,7 @@ from tasks_service.api import openapi
 from tasks_service.api.backfill_routes import BACKFILL_ROUTES
 from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
 from tasks_service.api.indices import ROUTES as INDEX_ROUTES
+from tasks_service.api.processes import ROUTES as PROCESS_ROUTES
 from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
 from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
 from tasks_service.api.task_routes import TASK_ROUTES
@@ -81,6 +82,7 @@ class Contract:
             *SAVED_SEGMENT_ROUTES,
             *SEGMENT_ROUTES,
             *EXPLANATION_ROUTES,
+            *PROCESS_ROUTES,
         )
         self.document = openapi.document(routes, server="http://exports.test")
         self.validators: dict[str, Draft202012Validator] = {}
