@@ -11,7 +11,7 @@ PYTEST ?=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test test-full fuzz lint format bench servers elasticsearch docs lock clean
+.PHONY: help demo test test-full chaos fuzz lint format bench servers elasticsearch docs lock clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -26,6 +26,12 @@ test: $(VENV)/dev ## Run all tests, with real servers where they can be had
 
 test-full: $(VENV)/dev ## Run all tests, and far more cases of those that generate theirs
 	@FULL=1 SEGMENT_CASES=20000 $(RUN) -m pytest -n $(WORKERS) --timeout 3600 $(PYTEST)
+
+SEED ?= 1
+KILLS ?= 1000
+DATABASE ?= sqlite
+chaos: $(VENV)/dev ## Kill processes of an installation; SEED=2 KILLS=100 DATABASE=postgresql are others
+	@$(RUN) -m tests.chaos.driver --seed $(SEED) --kills $(KILLS) --database $(DATABASE)
 
 CASES ?= 100000
 fuzz: $(VENV)/dev ## Ask every engine 100,000 generated segments and compare; CASES=1000000 asks more

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.context import ForkServerProcess
@@ -27,7 +27,7 @@ from tasks_service.scheduler import Scheduler
 from tests.databases import ARTIFACT
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.clockwork"])
+_FORKS.set_forkserver_preload(["tests.clockwork", "tests.chaos.inside"])
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def settings(url: str) -> Settings:
 
 def run_scheduler(url: str, clock: Clock | None) -> None:
     """A scheduler process, until it is killed or terminated."""
-    stop = _until_terminated()
+    stop = until_terminated()
     database = FastDatabase(url, clock)
     scheduler = Scheduler(database, TableExecutor(), settings(url))
     scheduler.start()
@@ -79,7 +79,7 @@ def run_scheduler(url: str, clock: Clock | None) -> None:
 
 def run_worker(url: str, clock: Clock | None, lease_seconds: float, cap: int) -> None:
     """A worker process: its exports take no time, but are claimed, renewed and published as any."""
-    stop = _until_terminated()
+    stop = until_terminated()
     database = FastDatabase(url, clock)
     owner = f"worker-{os.getpid()}"
     while not stop.is_set():
@@ -124,7 +124,8 @@ def work_once(database: Database, owner: str, *, lease_seconds: float = 60, cap:
     return True
 
 
-def _until_terminated() -> Event:
+def until_terminated() -> Event:
+    """An event that is set once this process is asked to end."""
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -147,6 +148,15 @@ def running(*wanted: tuple[Callable[..., None], tuple[Any, ...]]) -> Iterator[li
     finally:
         for process in processes:
             end(process)
+
+
+def send(process: ForkServerProcess, number: signal.Signals) -> None:
+    """Signal the group that a process leads, or it alone where it has not made one yet; nobody where it is gone."""
+    assert process.pid is not None
+    for to in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            to(process.pid, number)
+            return
 
 
 def end(process: ForkServerProcess) -> int | None:
