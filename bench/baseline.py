@@ -15,6 +15,21 @@ from pathlib import Path
 
 BASELINE = Path(__file__).with_name("baseline.json")
 TOLERANCE = 0.7
+PROMISED: Mapping[str, float] = {
+    **{f"scheduling.claim.{kind}": 20.0 for kind in ("sqlite", "postgresql")},
+    **{f"scheduling.lateness.{kind}": 0.5 for kind in ("sqlite", "postgresql")},
+    **{f"scheduling.idle.{kind}": 1.0 for kind in ("sqlite", "postgresql")},
+}
+"""What the service promises, whatever the baseline says."""
+
+
+def short_of_promises(found: Mapping[str, float]) -> list[str]:
+    """Say which ratios are under what is promised."""
+    return [
+        f"{name} is {ratio:.3g}; {PROMISED[name]:g} is promised"
+        for name, ratio in sorted(found.items())
+        if ratio < PROMISED.get(name, 0)
+    ]
 
 
 def read() -> dict[str, float]:

@@ -7,7 +7,7 @@ fact is written, and by engine.py, which knows when it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -36,13 +36,18 @@ def count_committed(session: Session) -> None:
         count()
 
 
-def run_made(session: Session, kind: str, *, lateness_seconds: float | None = None) -> None:
-    """Count a run that was made; `lateness_seconds` is how long after its occurrence, where a schedule made it."""
+def run_made(session: Session, kind: str) -> None:
+    """Count a run that somebody asked for."""
+    when_committed(session, lambda: metrics.RUNS_MADE.count(kind=kind))
+
+
+def runs_fired(session: Session, lateness_seconds: Sequence[float]) -> None:
+    """Count the runs that a schedule made, and how long after its occurrence each came."""
 
     def count() -> None:
-        metrics.RUNS_MADE.count(kind=kind)
-        if lateness_seconds is not None:
-            metrics.FIRING_LATENESS.observe(lateness_seconds)
+        metrics.RUNS_MADE.count(len(lateness_seconds), kind="schedule")
+        for seconds in lateness_seconds:
+            metrics.FIRING_LATENESS.observe(seconds)
 
     when_committed(session, count)
 

@@ -22,11 +22,11 @@ from time import monotonic
 from typing import Any, Literal, Protocol
 
 import structlog
-from sqlalchemy import ColumnElement, String, bindparam, func, insert, literal_column, update
+from sqlalchemy import ColumnElement, Integer, String, bindparam, func, insert, literal_column, update
 from sqlmodel import Session, col, select
 
 from tasks_service.database.clients import standing_of
-from tasks_service.database.counting import not_run, run_made
+from tasks_service.database.counting import not_run, runs_fired
 from tasks_service.database.journal import SkippedRange, skip_message
 from tasks_service.database.models import Client, Event, Instant, Run, SegmentVersion, Skip, Task
 from tasks_service.database.runs import GOING, UNTOUCHED, definition_of, request_cancel
@@ -151,14 +151,17 @@ def claim_due(
     the transaction.
     """
     query = (
-        select(Task, Client)
-        .join(Client, col(Client.id) == col(Task.client_id))
+        select(Task)
         .where(col(Task.next_run_at).is_not(None), col(Task.paused_at).is_(None), col(Task.next_run_at) <= now)
         .order_by(col(Task.next_run_at), col(Task.id))
         .limit(batch)
-        .with_for_update(key_share=True, skip_locked=True, of=Task)
+        .with_for_update(key_share=True, skip_locked=True)
     )
-    due = session.exec(query).all()
+    found = session.exec(query).all()
+    # Not joined: a client comes once, not with each of its tasks.
+    wanted = select(Client).where(col(Client.id).in_({task.client_id for task in found}))
+    clients = {client.id: client for client in session.exec(wanted).all()} if found else {}
+    due = [(task, clients[task.client_id]) for task in found]
     return _give_outcomes(session, due, now=now, planner=planner, queued_per_chain=queued_per_chain, offer=offer)
 
 
@@ -336,16 +339,21 @@ def _run_row(task: Task, occurrence: datetime, situation: _Situation, *, availab
     return {
         "task_id": task.id,
         "chain": task.chain,
-        "kind": "schedule",
         "occurrence": occurrence,
         "task_version": task.version,
         "definition": definition_of(task, situation.segments),
         "serial": task.trigger.get("overlap") != "allow",
-        "state": "queued",
         "created_at": situation.now,
         "available_at": available_at,
-        **UNTOUCHED,
     }
+
+
+# Written into the statement: what is the same for every run need not be a parameter of each, 500 times over.
+_SAME = {
+    "kind": _literal("schedule"),
+    "state": _literal("queued"),
+    **{name: literal_column(str(value), Integer) for name, value in UNTOUCHED.items()},
+}
 
 
 def _cancel_others(session: Session, task_id: int, *, now: datetime) -> None:
@@ -364,7 +372,7 @@ def _write(session: Session, outcomes: _Outcomes) -> list[DueRun]:
     connection = session.connection()
     made: list[DueRun] = []
     if outcomes.runs:
-        statement = insert_unless_there(connection.dialect, Run).on_conflict_do_nothing()
+        statement = insert_unless_there(connection.dialect, Run).values(_SAME).on_conflict_do_nothing()
         found = connection.execute(
             statement.returning(
                 col(Run.id), col(Run.task_id), col(Run.chain), col(Run.occurrence), col(Run.created_at)
@@ -372,8 +380,7 @@ def _write(session: Session, outcomes: _Outcomes) -> list[DueRun]:
             outcomes.runs,
         )
         made = sorted((DueRun(*row) for row in found.all()), key=lambda run: run.run_id)
-        for run in made:
-            run_made(session, "schedule", lateness_seconds=(run.made_at - run.occurrence).total_seconds())
+        runs_fired(session, [(run.made_at - run.occurrence).total_seconds() for run in made])
     if outcomes.skips:
         connection.execute(insert_unless_there(connection.dialect, Skip).on_conflict_do_nothing(), outcomes.skips)
     if outcomes.events:

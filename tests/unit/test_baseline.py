@@ -24,3 +24,8 @@ def test_the_baseline_names_benchmarks_that_are_run() -> None:
 
     assert {name.partition(".")[0] for name in baseline.read()} <= set(BENCHMARKS)
     assert all(ratio > 0 for ratio in baseline.read().values())
+
+
+def test_a_ratio_under_its_promise_is_said() -> None:
+    [fault] = baseline.short_of_promises({"scheduling.claim.sqlite": 19.0, "scheduling.idle.sqlite": 1.5, "a.one": 0.1})
+    assert fault == "scheduling.claim.sqlite is 19; 20 is promised"

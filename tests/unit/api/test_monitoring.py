@@ -9,6 +9,7 @@ import pytest
 
 from tasks_service import __version__, metrics
 from tasks_service.errors import DatabaseUnavailableError
+from tasks_service.scrape import answer
 from tests import measured
 from tests.unit.api.conftest import Api, World, check_problem, standing
 
@@ -87,3 +88,16 @@ def test_answers_are_counted_by_the_template_of_their_route(world: World, partne
         assert moved.of(metrics.HTTP_SECONDS, "_count", **read) == 2
         assert moved.of(metrics.HTTP_REQUESTS, method="none", route="none", status="404") == 1
         assert moved.of(metrics.HTTP_REQUESTS, method="none", route="none", status="405") == 1
+
+
+def test_beside_a_scheduler_or_worker_only_the_scrapers_token_counts(
+    tmp_path: Path, migrated: Path, contract: Any
+) -> None:
+    with standing(tmp_path, migrated, contract, metrics={"token": SCRAPER}) as world:
+        database, settings = world.services.database, world.services.settings.metrics
+        operator = f"Bearer {world.caller(None, ('tasks:read',)).token}"
+        refused = [answer(database, settings, given).status for given in (None, operator, f"Basic {SCRAPER}")]
+        assert refused == [401] * 3
+        answered = answer(database, settings, f"Bearer {SCRAPER}")
+        assert answered.status == 200
+        assert measured.said(answered.body.decode()).of(metrics.DATABASE_UP) == 1
