@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import ClassVar
+
+_LONGEST_NUMBER = 9
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,33 @@ class ServiceError(Exception):
 
 
 class TransientError(ServiceError):
-    """A part the service depends on did not answer; trying again can help."""
+    """A part the service depends on did not answer; trying again can help.
+
+    Attributes:
+        retry_after: the seconds that part asked to be left alone for; None where it asked for nothing.
+    """
 
     code = "unavailable"
     http_status = 503
     retryable = True
+
+    def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
+        """Take a sentence for the user, and what the other side asked for."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+def asked_seconds(header: str | None) -> float | None:
+    """Return the seconds a `Retry-After` header asks for; None without one, or where it is neither form of HTTP."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:_LONGEST_NUMBER])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    # HTTP's dates are in GMT, however they are written.
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 # -- requests ---------------------------------------------------------------------------------------------------

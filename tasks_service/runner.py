@@ -46,6 +46,9 @@ from tasks_service.order import ExportOrder
 log = structlog.stdlib.get_logger(__name__)
 
 _SWEEP_SECONDS = 60.0
+_LONGEST_ASKED_SECONDS = 3600.0
+"""A part that asks to be left alone for longer is asked again all the same."""
+
 _LONGEST_SWEEP_SECONDS = 3600.0
 """A storage that is slow may take long over the deletions of one sweep; one that does not answer ends it."""
 
@@ -266,6 +269,9 @@ class Worker:
         failures = claim.attempts + 1
         again = error.retryable and failures < self._settings.max_attempts
         delay = retry_delay(failures, self._settings, random.random)
+        if isinstance(error, TransientError) and error.retry_after is not None:
+            # On top of it, so that all who were asked to wait do not come back in the same second.
+            delay += timedelta(seconds=min(error.retry_after, _LONGEST_ASKED_SECONDS))
 
         def fail(session: Session, now: datetime) -> bool:
             retry_at = now + delay if again else None

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from tasks_service.config import ElasticsearchSettings
-from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailableError
+from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailableError, asked_seconds
 from tasks_service.sources.elasticsearch_pages import PartialAnswerError, error_types
 
 if TYPE_CHECKING:
@@ -74,21 +74,23 @@ class Calls:
         `read` gets the status and the body of an answer that is 2xx or tolerated, and raises PartialAnswerError to have
         the request repeated. Raises SourceError, SnapshotLostError; SourceUnavailableError after the last attempt.
         """
-        failure: Exception | None = None
+        failure: PartialAnswerError | None = None
         for attempt in range(1, call.attempts + 1):
             try:
                 return read(*self._once(call))
             except PartialAnswerError as error:
                 log.warning("source.call_repeated", call=call.what, attempt=attempt, reason=str(error))
                 failure = error
-            if attempt < call.attempts and pause(self._delay(attempt)):
+            if attempt < call.attempts and pause(self._delay(attempt, failure.retry_after)):
                 raise SourceUnavailableError("The source was closed while it was read.") from failure
         raise SourceUnavailableError(
-            "Elasticsearch did not give a whole answer, though it was asked repeatedly."
+            "Elasticsearch did not give a whole answer, though it was asked repeatedly.",
+            retry_after=failure.retry_after if failure is not None else None,
         ) from failure
 
-    def _delay(self, attempt: int) -> float:
-        return self._jitter() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
+    def _delay(self, attempt: int, asked: float | None) -> float:
+        """Return the pause before the next try: jittered, and what the server asked for as far as a call may wait."""
+        return min(_LONGEST_PAUSE, asked or 0.0) + self._jitter() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
 
     def _once(self, call: Call) -> tuple[int, bytes]:
         import elastic_transport
@@ -111,7 +113,7 @@ class Calls:
         raw = answer if isinstance(answer, bytes) else b""
         if 200 <= meta.status < 300 or meta.status in call.tolerated:  # noqa: PLR2004 -- HTTP's own numbers
             return meta.status, raw
-        raise judged(meta.status, raw, pinned=call.pinned)
+        raise judged(meta.status, raw, pinned=call.pinned, retry_after=asked_seconds(meta.headers.get("retry-after")))
 
     def _connected(self) -> Elasticsearch:
         with self._lock:
@@ -156,7 +158,7 @@ def index_path(index: str, end: str) -> str:
     return f"/{quote(index, safe='')}{end}"
 
 
-def judged(status: int, body: bytes, *, pinned: bool = False) -> Exception:
+def judged(status: int, body: bytes, *, pinned: bool = False, retry_after: float | None = None) -> Exception:
     """Return what an answer that is no success means: one of the service's errors, or PartialAnswerError."""
     types = error_types(body)
     if types & _LOST or (pinned and types & _MISSING):
@@ -166,7 +168,7 @@ def judged(status: int, body: bytes, *, pinned: bool = False) -> Exception:
     if status in {401, 403}:
         return SourceError("Elasticsearch refuses the configured user or API key for this index.")
     if status == 429 or status >= 500:  # noqa: PLR2004 -- HTTP's own numbers
-        return PartialAnswerError(f"status {status}")
+        return PartialAnswerError(f"status {status}", retry_after=retry_after)
     return SourceError("Elasticsearch refused the query.")
 
 

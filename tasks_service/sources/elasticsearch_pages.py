@@ -22,7 +22,14 @@ _Value = int | float | bool | str
 
 
 class PartialAnswerError(Exception):
-    """A page that is not whole; asking for it again can help, because a page is a pure function of its request."""
+    """A page that is not whole; asking for it again can help, because a page is a pure function of its request.
+
+    `retry_after`: the seconds the server asked to be left alone for.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 class _Shards(msgspec.Struct):

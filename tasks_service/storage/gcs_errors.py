@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks_service.errors import ServiceError, StorageError, StorageUnavailableError
+from tasks_service.errors import ServiceError, StorageError, StorageUnavailableError, asked_seconds
 
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -37,10 +37,13 @@ def translate(error: Exception, bucket: str) -> ServiceError | None:
     return next((ours for judge in judges if (ours := judge(error, bucket)) is not None), None)
 
 
-def refused(status: int, text: str, bucket: str) -> ServiceError:
-    """Return the error of an HTTP status that is not a success. `text` is looked at, never passed on."""
+def refused(status: int, text: str, bucket: str, *, retry_after: str | None = None) -> ServiceError:
+    """Return the error of an HTTP status that is not a success. `text` is looked at, never passed on.
+
+    `retry_after` is the header of that name.
+    """
     if status in PASSING_STATUSES or status >= 500:  # noqa: PLR2004 -- the class of server errors
-        return unavailable()
+        return unavailable(asked_seconds(retry_after))
     if "kms" in text.lower():
         return StorageError(
             "The encryption key (CMEK) of the bucket cannot be used: it is disabled or destroyed, or the storage's "
@@ -57,9 +60,9 @@ def refused(status: int, text: str, bucket: str) -> ServiceError:
     return StorageError(explained.get(status, f"Google Cloud Storage refused the request (HTTP {status})."))
 
 
-def unavailable() -> StorageUnavailableError:
-    """Return the error of a storage that does not answer."""
-    return StorageUnavailableError("Google Cloud Storage does not answer; it is tried again.")
+def unavailable(retry_after: float | None = None) -> StorageUnavailableError:
+    """Return the error of a storage that does not answer, or asked to be left alone for so many seconds."""
+    return StorageUnavailableError("Google Cloud Storage does not answer; it is tried again.", retry_after=retry_after)
 
 
 def no_credentials() -> StorageError:
@@ -101,5 +104,7 @@ def _api_error(error: Exception, bucket: str) -> ServiceError | None:
     if isinstance(error, exceptions.RetryError):
         return unavailable()
     if isinstance(error, exceptions.GoogleAPICallError):
-        return refused(int(error.code or 503), str(error), bucket)
+        untyped: Any = error
+        asked = None if untyped.response is None else untyped.response.headers.get("Retry-After")
+        return refused(int(error.code or 503), str(error), bucket, retry_after=asked)
     return None

@@ -119,7 +119,7 @@ class GcsUpload:
             raise already_exists()
         self._session = answer.headers.get("Location") if answer.ok else None
         if self._session is None:
-            raise refused(answer.status_code, answer.text, self._to.bucket)
+            raise self._refused(answer)
 
     def write(self, data: bytes) -> None:
         """Add bytes; whole chunks leave at once, but never the last ones."""
@@ -195,7 +195,7 @@ class GcsUpload:
                 failure = error
                 continue
             if answer.status_code in PASSING_STATUSES:
-                failure = refused(answer.status_code, answer.text, self._to.bucket)
+                failure = self._refused(answer)
             elif not self._is_standstill(answer, data):
                 return answer
         raise failure
@@ -232,7 +232,7 @@ class GcsUpload:
                 raise CorruptUploadError("The bytes were damaged on their way to the storage, which refused them.")
         if answer.ok or status in {404, 410}:
             raise StorageUnavailableError("The storage has lost the upload's session; the upload must start over.")
-        raise refused(status, answer.text, self._to.bucket)
+        raise self._refused(answer)
 
     def _persisted(self, answer: Any, *, at_most: int) -> int:  # noqa: ANN401 -- a vendor's response
         match = _PERSISTED.fullmatch(answer.headers.get("Range", ""))
@@ -240,6 +240,10 @@ class GcsUpload:
         if not self._sent <= persisted <= at_most:
             raise StorageUnavailableError("The storage has lost a part of the upload; the upload must start over.")
         return persisted
+
+    def _refused(self, answer: Any) -> ServiceError:  # noqa: ANN401 -- a vendor's response
+        asked = answer.headers.get("Retry-After")
+        return refused(answer.status_code, answer.text, self._to.bucket, retry_after=asked)
 
     def _is_ours(self) -> bool:
         found = self._bucket.look(self._to.name)
@@ -263,6 +267,7 @@ class GcsUpload:
                 continue
             if answer.status_code not in PASSING_STATUSES:
                 return answer
+            failure = self._refused(answer)
         raise failure
 
     def _leave_nothing(self) -> None:

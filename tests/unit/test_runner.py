@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlmodel import Session
 
+from tasks_service.config import WorkerSettings
 from tasks_service.database import clients, runs
 from tasks_service.database.models import Run
 from tasks_service.errors import (
@@ -209,6 +212,38 @@ def test_the_delay_before_a_retry_is_jittered_doubled_and_capped(house: House) -
     assert ceilings == [5, 10, 20, 40, 80, 160, 300, 300]
     assert retry_delay(10**6, settings, lambda: 0.5).total_seconds() == 150
     assert retry_delay(3, settings, lambda: 0.0).total_seconds() == 0
+
+
+@given(
+    failures=st.integers(1, 10_000),
+    base=st.floats(0.001, 3600),
+    cap=st.floats(0.001, 86_400),
+    drawn=st.floats(0, 1, exclude_max=True),
+)
+def test_any_delay_lies_anywhere_under_its_ceiling(failures: int, base: float, cap: float, drawn: float) -> None:
+    """Full jitter: a share of the ceiling that is the draw itself, so that retries spread over all of it."""
+    settings = WorkerSettings(retry_base_seconds=base, retry_cap_seconds=cap)
+    ceiling = retry_delay(failures, settings, lambda: 1.0).total_seconds()
+    assert ceiling == pytest.approx(min(cap, base * 2.0 ** min(failures - 1, 30)), abs=1e-5)
+    delay = retry_delay(failures, settings, lambda: drawn).total_seconds()
+    assert delay == pytest.approx(drawn * ceiling, abs=1e-5)
+
+
+def test_a_part_that_asks_to_be_left_alone_is(house: House) -> None:
+    house.source.error = SourceUnavailableError(retry_after=120)
+    house.worker.work_once()
+    run, _, [attempt] = house.read()
+    assert attempt.ended_at is not None
+    assert (run.state, attempt.outcome) == ("queued", "retried")
+    assert run.available_at - attempt.ended_at == pytest.approx(timedelta(seconds=120), abs=timedelta(seconds=1))
+
+
+def test_but_not_for_longer_than_an_hour(house: House) -> None:
+    house.source.error = SourceUnavailableError(retry_after=10.0**9)
+    house.worker.work_once()
+    run, _, [attempt] = house.read()
+    assert attempt.ended_at is not None
+    assert run.available_at - attempt.ended_at == pytest.approx(timedelta(hours=1), abs=timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(

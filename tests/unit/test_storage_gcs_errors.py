@@ -98,3 +98,14 @@ def test_the_cause_is_kept_for_the_log() -> None:
     with pytest.raises(ServiceError) as caught, translated("bucket"):
         raise api.Forbidden(SECRET)
     assert isinstance(caught.value.__cause__, api.Forbidden)
+
+
+def test_what_the_storage_asks_for_is_passed_on() -> None:
+    response = requests.Response()
+    response.headers["Retry-After"] = "7"
+    asked = translate(api.TooManyRequests(SECRET, response=response), "bucket")
+    assert isinstance(asked, StorageUnavailableError)
+    assert asked.retry_after == 7
+    upload = refused(503, SECRET, "bucket", retry_after="30")
+    assert isinstance(upload, StorageUnavailableError)
+    assert upload.retry_after == 30
