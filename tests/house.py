@@ -21,7 +21,7 @@ from tasks_service.database.engine import Database
 from tasks_service.database.models import Attempt, Run, Task
 from tasks_service.executors.table import TableExecutor
 from tasks_service.runner import Worker
-from tasks_service.sources import Documents
+from tasks_service.sources import Documents, Share
 from tasks_service.storage import StoredObject
 from tasks_service.storage.local import LocalStorage
 
@@ -68,8 +68,10 @@ class ScriptSnapshot:
         self.total, self.taken_at = self.script.total, self.script.taken_at
         self.query, self.catalog = self.script.query, self.script.catalog_
 
-    def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
+    def partitions(self, wanted: int, share: Share | None = None) -> Sequence[Iterator[Documents]]:
         return [self._pages()]
+
+    def divide(self, most: int, readers: int) -> None: ...
 
     def _pages(self) -> Iterator[Documents]:
         for page in self.script.pages:

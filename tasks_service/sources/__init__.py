@@ -28,6 +28,23 @@ class Sample:
     query: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Share:
+    """A stretch of a divided view: `slices` of its `of` slices, which hold exactly so many documents together."""
+
+    slices: tuple[int, ...]
+    of: int
+    documents: int
+
+
+@dataclass(frozen=True)
+class Division:
+    """A view divided into shares, none of them empty; `handle` is a JSON value by which any process resumes it."""
+
+    handle: dict[str, Any]
+    shares: tuple[Share, ...]
+
+
 class Snapshot(Protocol):
     """A frozen view of the documents of one chain that match one tree.
 
@@ -40,12 +57,28 @@ class Snapshot(Protocol):
     query: dict[str, Any]
     catalog: Catalog
 
-    def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
-        """Divide the view into about `wanted` iterators of pages, each to be read by one thread of its own.
+    def partitions(self, wanted: int, share: Share | None = None) -> Sequence[Iterator[Documents]]:
+        """Divide the view, or one share of it, into about `wanted` iterators of pages, each for a thread of its own.
 
         Together they give every document exactly once. A page that may be short for any reason but the end raises
         SourceUnavailableError or SnapshotLostError; an iterator never just ends early.
         """
+        ...
+
+    def divide(self, most: int, readers: int) -> Division | None:
+        """Divide the view into at most `most` shares, each worth `readers` partitions, and count each exactly.
+
+        From then on the view outlives its context, so that others may read it, until it is released or is read no more
+        for as long as it lives unread. None where only this process can read it.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Have a divided view live on although nobody reads it just now. Raises SnapshotLostError where it is gone."""
+        ...
+
+    def release(self) -> None:
+        """Let go of a divided view at the end of this context: nobody reads it any more."""
         ...
 
 
@@ -71,6 +104,10 @@ class Source(Protocol):
         With a limit at most that many documents are in the view (and in `total`). The context manager's end releases
         whatever the snapshot pins. Raises SourceError, SourceUnavailableError.
         """
+        ...
+
+    def resume(self, handle: dict[str, Any]) -> AbstractContextManager[Snapshot]:
+        """Take up a divided view again, in any process. Raises SnapshotLostError, at the latest when it is read."""
         ...
 
     def sample(self, index: IndexSettings, tree: Tree, *, chain: int, rows: int) -> Sample:

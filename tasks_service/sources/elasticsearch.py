@@ -24,12 +24,13 @@ import structlog
 from segments import Catalog, Tree, to_elasticsearch, with_keys
 from tasks_service.config import ElasticsearchSettings, IndexSettings
 from tasks_service.errors import IncompleteError, ServiceError, SnapshotLostError
-from tasks_service.sources import Documents, Sample, Snapshot
+from tasks_service.sources import Division, Documents, Sample, Share, Snapshot
 from tasks_service.sources.catalogs import CatalogCache, still_fits
 from tasks_service.sources.elasticsearch_calls import Call, Calls, index_path
 from tasks_service.sources.elasticsearch_catalog import SETTINGS, read_catalog
 from tasks_service.sources.elasticsearch_links import LinkedKeys, Place, Question, check_apart, stand_in
 from tasks_service.sources.elasticsearch_pages import Counted, Keys, Page, SortValues, read_count, read_page
+from tasks_service.sources.elasticsearch_shares import PinnedView, dealt, share_slices, slice_count
 from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 
 log = structlog.stdlib.get_logger(__name__)
@@ -42,13 +43,6 @@ _GROWTH = 16
 """How many times as many rows a page may have as the largest one before it: small documents come before large ones."""
 
 _MOST_ROWS = 10_000  # index.max_result_window
-_MOST_SLICES = 1024  # index.max_slices_per_pit
-_SLICES_PER_READER = 4
-"""Slices are ranges of document numbers: where matches cluster some are empty, so that readers need several each."""
-
-_ROWS_PER_SLICE = 20_000
-"""Fewer rows than this are not worth another slice's requests."""
-
 _CHECK_SECONDS = 5.0
 
 T = TypeVar("T", Counted, Keys)
@@ -119,6 +113,17 @@ class ElasticsearchSource:
         finally:
             snapshot.end()
 
+    @contextmanager
+    def resume(self, handle: dict[str, Any]) -> Generator[Snapshot]:
+        """Read on in a point-in-time that was divided; nothing is asked before the first page."""
+        view = PinnedView.read(handle)
+        snapshot = ElasticsearchSnapshot(self._calls, self._settings, view.pit_id, view.taken_at, None, view.shards)
+        snapshot.take_up(view)
+        try:
+            yield snapshot
+        finally:
+            snapshot.end()
+
     def _refresh(self, index: IndexSettings) -> None:
         """Make what was indexed until now visible, where the user is permitted to."""
         if not self._settings.refresh:
@@ -180,7 +185,14 @@ class ElasticsearchSnapshot:
         self._shards = shards
         self._question: dict[str, Any] = {}
         self._keep_alive = f"{settings.keep_alive_seconds}s"
+        self._kept = False
         self._ended = threading.Event()
+
+    def take_up(self, view: PinnedView) -> None:
+        """Be the view that another process has counted and divided."""
+        self.total, self.query, self.catalog = view.total, view.query, view.catalog
+        self._question = view.question
+        self._kept = True
 
     def count(self, place: Place, others: dict[str, Place], tree: Tree, chain: int, links: Links) -> None:
         """Count exactly, with the keys of linked groups looked up before."""
@@ -197,9 +209,11 @@ class ElasticsearchSnapshot:
         self._question = asked.query
         self.total = counted.total if self._limit is None else min(counted.total, self._limit)
 
-    def counted(self, query: dict[str, Any]) -> Counted:
+    def counted(self, query: dict[str, Any], part: dict[str, int] | None = None) -> Counted:
         """Count exactly, and learn with the first count how many shards every page has to come from."""
-        body = {"size": 0, "track_total_hits": True, "query": query}
+        body: dict[str, Any] = {"size": 0, "track_total_hits": True, "query": query}
+        if part is not None:
+            body["slice"] = part
         counted = self._search("count", body, lambda answer: read_count(answer, shards=self._shards))
         self._shards = counted.shards
         return counted
@@ -222,12 +236,48 @@ class ElasticsearchSnapshot:
     def _pit(self, pit_id: str) -> dict[str, str]:
         return {"id": pit_id, "keep_alive": self._keep_alive}
 
-    def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
+    def divide(self, most: int, readers: int) -> Division | None:
+        """Count every slice; with a limit, which is one stretch in the index's own order, there is nothing to divide.
+
+        Raises IncompleteError where the slices do not hold the total, all together.
+        """
+        if self._limit is not None or not self.total:
+            return None
+        slices = share_slices(most, self._shards or 1, readers)
+        self._kept = True
+        counts = [
+            self.counted(self._question, {"id": number, "max": slices} if slices > 1 else None).total
+            for number in range(slices)
+        ]
+        if sum(counts) != self.total:
+            raise IncompleteError(f"{sum(counts)} rows are in the slices where the snapshot holds {self.total}.")
+        view = PinnedView(
+            pit_id=self._pit_id,
+            shards=self._shards,
+            taken_at=self.taken_at,
+            total=self.total,
+            query=self.query,
+            question=self._question,
+            catalog=self.catalog,
+        )
+        return Division(view.written(), dealt(counts, most))
+
+    def renew(self) -> None:
+        """Count everything on every shard, which each of them knows without looking."""
+        self.counted({"match_all": {}})
+
+    def release(self) -> None:
+        """Have `end` close the point-in-time."""
+        self._kept = False
+
+    def partitions(self, wanted: int, share: Share | None = None) -> Sequence[Iterator[Documents]]:
         """Return iterators that take slices from one queue; with a limit there is one, in the index's own order."""
         readers = max(1, min(wanted, self._settings.slices))
-        slices = 1 if self._limit is not None else slice_count(self.total, self._shards or 1, readers)
-        reading = _Reading(self.total, slices, self._limit)
-        return [self._pages(reading) for _ in range(min(readers, slices))]
+        if share is None:
+            of = 1 if self._limit is not None else slice_count(self.total, self._shards or 1, readers)
+            share = Share(tuple(range(of)), of, self.total)
+        reading = _Reading(share, self._limit)
+        return [self._pages(reading) for _ in range(min(readers, len(share.slices)))]
 
     def _pages(self, reading: _Reading) -> Iterator[Documents]:
         while (number := reading.next_slice()) is not None:
@@ -268,6 +318,8 @@ class ElasticsearchSnapshot:
     def end(self) -> None:
         """Close the point-in-time; one that expired already is no harm, and one that stays expires by itself."""
         self._ended.set()
+        if self._kept:
+            return
         call = Call("close", "DELETE", "/_pit", {"id": self._pit_id}, tolerated=(404,), attempts=1)
         try:
             self._calls.send(call, lambda status, _body: status, lambda _seconds: True)
@@ -275,25 +327,15 @@ class ElasticsearchSnapshot:
             log.warning("source.snapshot_left", code=error.code)
 
 
-def slice_count(total: int, shards: int, readers: int) -> int:
-    """Return into how many slices to divide so many rows: a multiple of the shards, several for each reader."""
-    if total <= _ROWS_PER_SLICE:
-        return 1
-    wanted = min(readers * _SLICES_PER_READER, -(-total // _ROWS_PER_SLICE))
-    if shards > _MOST_SLICES:
-        return wanted  # fewer slices than shards: whole shards are dealt to each
-    return min(-(-wanted // shards), _MOST_SLICES // shards) * shards
-
-
 class _Reading:
     """What the readers of one snapshot share: the queue of slices, the rows so far, the size of pages."""
 
-    def __init__(self, total: int, slices: int, limit: int | None) -> None:
+    def __init__(self, share: Share, limit: int | None) -> None:
         self._lock = threading.Lock()
-        self._total = total
-        self._slices = slices
-        self._left = deque(range(slices))
-        self._unfinished = slices
+        self._total = share.documents
+        self._of = share.of
+        self._left = deque(share.slices)
+        self._unfinished = len(share.slices)
         self._rows = 0
         self._limited = limit is not None
         self._row_bytes = 0.0
@@ -304,7 +346,7 @@ class _Reading:
             return self._left.popleft() if self._left else None
 
     def slice_of(self, number: int) -> dict[str, int] | None:
-        return {"id": number, "max": self._slices} if self._slices > 1 else None
+        return {"id": number, "max": self._of} if self._of > 1 else None
 
     def page_size(self, page_bytes: int) -> int:
         """Return how many rows to ask for; 0 when a limit has been reached."""

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from segments import Catalog, Tree, linked, to_sql
 from tasks_service.config import FilesSettings, IndexSettings
 from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailableError
-from tasks_service.sources import Documents, Sample, Snapshot
+from tasks_service.sources import Documents, Sample, Share, Snapshot
 from tasks_service.sources.catalogs import still_fits
 from tasks_service.sources.files_folder import Identity, OpenFolder, open_folder
 from tasks_service.sources.files_relation import Relation, quoted, read_relation
@@ -139,6 +139,10 @@ class FilesSource:
             row = connection.execute(count, parameters).fetchone()
             self._links.check(group, int(row[0]) if row else 0)
 
+    def resume(self, handle: dict[str, Any]) -> AbstractContextManager[Snapshot]:  # noqa: ARG002 -- the port's
+        """Raise SnapshotLostError: no view of files outlives the process that opened it."""
+        raise SnapshotLostError("Documents are read from files now, not where the export began; it starts over.")
+
     def sample(self, index: IndexSettings, tree: Tree, *, chain: int, rows: int) -> Sample:
         """Count the chain's matching documents exactly and return the first `rows` of them."""
         with self.open(index, tree, chain=chain, limit=None) as snapshot:
@@ -195,9 +199,18 @@ class FilesSnapshot:
             cursor.execute("SELECT 1 WHERE false")
         return cursor
 
-    def partitions(self, wanted: int) -> Sequence[Iterator[Documents]]:
+    def partitions(self, wanted: int, share: Share | None = None) -> Sequence[Iterator[Documents]]:  # noqa: ARG002 -- never divided
         """Return iterators that take pages in turn from one stream: DuckDB itself reads in parallel."""
         return [self._stream.pages() for _ in range(max(wanted, 1))]
+
+    def divide(self, most: int, readers: int) -> None:
+        """Return None: the view is files that this process holds open, and whoever opens them next may find others."""
+
+    def renew(self) -> None:
+        """Do nothing: the files are held as long as the context lasts."""
+
+    def release(self) -> None:
+        """Do nothing: the context's end closes the files."""
 
     def first(self, rows: int) -> Documents:
         """Return the first documents."""

@@ -8,7 +8,7 @@ import threading
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,11 +19,11 @@ import pytest
 
 from segments import EVERYTHING, Catalog, Tree, compile_segment, evaluate
 from tasks_service.config import ElasticsearchSettings, FilesSettings, IndexSettings
-from tasks_service.errors import SourceError, SourceUnavailableError
+from tasks_service.errors import IncompleteError, SnapshotLostError, SourceError, SourceUnavailableError
 from tasks_service.formats.registry import encoder_for
 from tasks_service.sample import load_elasticsearch, raw_documents, write_files
 from tasks_service.sample.words import CHAINS as DRAWN
-from tasks_service.sources import Snapshot, Source
+from tasks_service.sources import Share, Snapshot, Source
 from tasks_service.sources.elasticsearch import ElasticsearchSource
 from tasks_service.sources.files import FilesSource
 
@@ -103,7 +103,7 @@ def expected(name: str, chain: int) -> list[bytes]:
     return [one for one in raw_documents(name, ROWS, until=UNTIL) if json.loads(one)["chain_id"] == chain]
 
 
-def read(snapshot: Snapshot, wanted: int = 1) -> list[bytes]:
+def read(snapshot: Snapshot, wanted: int = 1, share: Share | None = None) -> list[bytes]:
     """Read every partition in a thread of its own, as exports do."""
     found: list[bytes] = []
     failures: list[BaseException] = []
@@ -115,7 +115,7 @@ def read(snapshot: Snapshot, wanted: int = 1) -> list[bytes]:
         except BaseException as error:  # noqa: BLE001 -- raised again below
             failures.append(error)
 
-    threads = [threading.Thread(target=drain, args=(pages,)) for pages in snapshot.partitions(wanted)]
+    threads = [threading.Thread(target=drain, args=(pages,)) for pages in snapshot.partitions(wanted, share)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -140,6 +140,52 @@ def test_every_document_of_the_chain_comes_once_and_byte_for_byte(site: Site, na
         found = read(snapshot, wanted)
         assert snapshot.total == len(found)
     assert sorted(found) == sorted(expected(name, CHAINS[0]))
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_shares_of_a_divided_view_are_the_whole_of_it_wherever_they_are_read(
+    site: Site, name: str, request: pytest.FixtureRequest
+) -> None:
+    found: list[bytes] = []
+    with site.source.open(site.index(name), EVERYTHING, chain=CHAINS[0], limit=None) as snapshot:
+        division = snapshot.divide(5, 2)
+        if division is None:
+            assert isinstance(site.source, FilesSource), "only files are read by one process alone"
+            with pytest.raises(SnapshotLostError), site.source.resume({}):
+                pass
+            return
+    other = elasticsearch_site(*request.getfixturevalue("loaded")).source
+    handle = json.loads(json.dumps(division.handle))
+    for share in division.shares:
+        with other.resume(handle) as resumed:
+            assert (resumed.total, resumed.taken_at, resumed.query) == (
+                snapshot.total,
+                snapshot.taken_at,
+                snapshot.query,
+            )
+            assert resumed.catalog == snapshot.catalog
+            rows = read(resumed, 2, share)
+            assert len(rows) == share.documents
+            found += rows
+    assert 1 < len(division.shares) <= 5
+    assert sorted(found) == sorted(expected(name, CHAINS[0]))
+    with other.resume(handle) as resumed:
+        resumed.renew()
+        resumed.release()
+    with site.source.resume(handle) as resumed, pytest.raises(SnapshotLostError):
+        resumed.renew()
+    other.close()
+
+
+def test_a_share_that_holds_other_than_its_count_is_incomplete(site: Site) -> None:
+    with site.source.open(site.index("products"), EVERYTHING, chain=CHAINS[0], limit=None) as snapshot:
+        division = snapshot.divide(3, 2)
+        if division is None:
+            return  # files, see above
+        snapshot.release()
+        share = division.shares[0]
+        with pytest.raises(IncompleteError):
+            read(snapshot, 2, replace(share, documents=share.documents + 1))
 
 
 @pytest.mark.parametrize("chain", CHAINS)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tasks_service.errors import SnapshotLostError, SourceError
-from tasks_service.sources.elasticsearch import slice_count
 from tasks_service.sources.elasticsearch_calls import index_path, judged
 from tasks_service.sources.elasticsearch_pages import PartialAnswerError, error_types, read_count, read_page
+from tasks_service.sources.elasticsearch_shares import slice_count
 
 SHARDS = {"total": 3, "successful": 3, "skipped": 0, "failed": 0}
 
