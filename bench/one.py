@@ -21,8 +21,9 @@ from typing import Any
 from bench.drain import drain as raw_drain
 from segments import EVERYTHING
 from tasks_service.config import ElasticsearchSettings, FilesSettings, IndexSettings, LocalSettings
-from tasks_service.export import Progress, run_export
+from tasks_service.export import run_export
 from tasks_service.order import ExportOrder
+from tasks_service.progress import Progress
 from tasks_service.sources import Source
 from tasks_service.storage.local import LocalStorage
 

@@ -186,6 +186,11 @@ class WorkerSettings(Section):
         25, ge=0, description="How long a stopping worker finishes its run before handing it back."
     )
     buffer_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024, description="Encoded bytes waiting for the upload.")
+    part_rows: int = Field(
+        500_000,
+        ge=0,
+        description="A longer export is divided into parts of about so many documents, for all workers; 0: never.",
+    )
     max_attempts: int = Field(5, ge=1, description="Attempts of a run that fails for a transient reason.")
     max_claims: int = Field(20, ge=1, description="Claims after which a run that ends its workers is given up.")
     retry_base_seconds: float = Field(5, gt=0, description="First retry's longest delay; doubled for each further one.")

@@ -8,31 +8,26 @@ database: progress goes through one callable, which also raises when the attempt
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from zoneinfo import ZoneInfo
 
 from segments import EVERYTHING, Catalog, SegmentError, Tree, compile_segment
+from tasks_service.artifacts import Result
 from tasks_service.artifacts.sealing import Exported, check_whole, seal
 from tasks_service.artifacts.splitting import KeepingEncoder, Layout, ResultWriter, result_writer
-from tasks_service.artifacts.writing import taking_back
+from tasks_service.artifacts.writing import Committed, taking_back
 from tasks_service.errors import EmptyExportError, Fault, InvalidRequestError
 from tasks_service.fault_points import fault_point
 from tasks_service.formats import Encoder
 from tasks_service.formats.registry import encoder_for
 from tasks_service.order import ExportOrder
+from tasks_service.parts import Board
+from tasks_service.parts.coordinating import export_parts, is_divided, plan_to_go_on_with
 from tasks_service.pipeline import encoded_chunks
+from tasks_service.progress import Progress, Report
 from tasks_service.sources import Snapshot, Source
 from tasks_service.storage import Storage
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where an attempt stands: documents and bytes written so far, and the exact total of its snapshot."""
-
-    rows: int = 0
-    total: int | None = None
-    bytes_written: int = 0
 
 
 class SegmentRefusedError(InvalidRequestError):
@@ -41,29 +36,36 @@ class SegmentRefusedError(InvalidRequestError):
     code = "segment_refused"
 
 
-Report = Callable[[Progress], None]
-"""Called at least once a second; raises StopAttempt when the attempt must end."""
-
-
-def run_export(order: ExportOrder, source: Source, storage: Storage, report: Report) -> Exported:
+def run_export(
+    order: ExportOrder, source: Source, storage: Storage, report: Report, board: Board | None = None
+) -> Exported:
     """Export the rows of one chain that match one segment to new objects, all of them whole, or leave nothing.
 
+    With a board a big export goes in parts, which other workers may write too; finished ones survive a failure.
     Raises a ServiceError that says whether trying again can help, or the StopAttempt that `report` raised.
     """
     report(Progress())
-    catalog = source.catalog(order.index)
-    tree = compile_rows(order, catalog, source.catalogs())
-    opened = source.open(order.index, tree, chain=order.chain, limit=order.target.get("limit"))
-    with taking_back(storage) as committed, opened as snapshot:
+    with taking_back(storage) as committed, _view(order, source, board) as snapshot:
         fault_point("snapshot.opened")
         report(Progress(total=snapshot.total))
         if snapshot.total == 0 and not _wants_empty_file(order):
             return Exported(artifact=None, objects=(), query=snapshot.query)
         encoder = encoder_for(order.target, snapshot.catalog, order.index)
-        with result_writer(Layout.of(order), encoder, committed) as writer:
-            _write_rows(order, snapshot, encoder, writer, report)
-            result = writer.finish()
+        if board is not None and is_divided(order, snapshot, encoder, board):
+            result = export_parts(order, snapshot, encoder, committed, board, report)
+        else:
+            result = _export_whole(order, snapshot, encoder, committed, report)
         return seal(order, snapshot, result, committed)
+
+
+def _view(order: ExportOrder, source: Source, board: Board | None) -> AbstractContextManager[Snapshot]:
+    """Open a view of the documents as they are now, or the one that a former attempt has divided."""
+    plan = plan_to_go_on_with(order, source, board) if board is not None else None
+    if plan is not None:
+        return source.resume(plan.handle)
+    catalog = source.catalog(order.index)
+    tree = compile_rows(order, catalog, source.catalogs())
+    return source.open(order.index, tree, chain=order.chain, limit=order.target.get("limit"))
 
 
 def compile_rows(order: ExportOrder, catalog: Catalog, others: Mapping[str, Catalog]) -> Tree:
@@ -77,6 +79,15 @@ def compile_rows(order: ExportOrder, catalog: Catalog, others: Mapping[str, Cata
             "The index no longer answers this segment: " + "; ".join(f"{f.pointer} {f.detail}" for f in error.faults),
             faults=[Fault(f"/trigger/segment{f.pointer}", f.code, f.detail) for f in error.faults],
         ) from error
+
+
+def _export_whole(
+    order: ExportOrder, snapshot: Snapshot, encoder: Encoder, committed: Committed, report: Report
+) -> Result:
+    """Write every row by this attempt alone."""
+    with result_writer(Layout.of(order), encoder, committed) as writer:
+        _write_rows(order, snapshot, encoder, writer, report)
+        return writer.finish()
 
 
 def _write_rows(order: ExportOrder, snapshot: Snapshot, encoder: Encoder, writer: ResultWriter, report: Report) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -22,8 +22,8 @@ from tasks_service.config import WorkerSettings
 from tasks_service.database import claims
 from tasks_service.database.engine import Database
 from tasks_service.errors import Cancelled, Interrupted, LeaseLost, ServiceError, TransientError
-from tasks_service.export import Progress
 from tasks_service.fault_points import fault_point
+from tasks_service.progress import Progress
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,6 +35,15 @@ class StalledError(TransientError):
     """The attempt made no progress for too long and was ended."""
 
     code = "stalled"
+
+
+class Held(Protocol):
+    """Whatever is held by a lease: a run's claim, or a part's."""
+
+    @property
+    def run_id(self) -> int:
+        """The run it is, or belongs to."""
+        ...
 
 
 @dataclass
@@ -50,14 +59,16 @@ class Lease:
     def __init__(
         self,
         database: Database,
-        claim: claims.Claim,
+        claim: Held,
         settings: WorkerSettings,
         drain: Drain,
         *,
+        beat: Callable[..., claims.Beat] = claims.beat,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._claim = claim
+        self._beat_claim: Callable[..., claims.Beat] = beat
         self._settings = settings
         self._drain = drain
         self._clock = clock
@@ -125,7 +136,7 @@ class Lease:
 
     def _beat(self, progress: Progress, now: float) -> None:
         def beat(session: claims.Session) -> claims.Beat:
-            answer = claims.beat(
+            answer = self._beat_claim(
                 session,
                 self._claim,
                 now=self._database.now(session),

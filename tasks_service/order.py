@@ -24,6 +24,7 @@ class ExportOrder:
         buffer_bytes: bytes of encoded pages that may wait for the upload.
         saved_segment: id and version of the saved segment that `segment` was read from.
         most_files: how many files the result may be split into.
+        part_rows: documents above which the export is divided, into parts of about so many; 0: never.
     """
 
     task: int
@@ -40,6 +41,7 @@ class ExportOrder:
     buffer_bytes: int
     saved_segment: tuple[int, int] | None = None
     most_files: int = 1
+    part_rows: int = 0
 
     @property
     def object_name(self) -> str:

@@ -28,6 +28,7 @@ from tasks_service.database import claims, clients, tasks
 from tasks_service.database.claims import Claim
 from tasks_service.database.engine import RETRY_SECONDS
 from tasks_service.database.processes import State
+from tasks_service.dealing import RunBoard
 from tasks_service.errors import (
     Cancelled,
     Interrupted,
@@ -39,6 +40,7 @@ from tasks_service.errors import (
 from tasks_service.export import run_export
 from tasks_service.fault_points import fault_point
 from tasks_service.filenames import file_name
+from tasks_service.helping import Helper
 from tasks_service.lease import Drain, Lease
 from tasks_service.loops import Loops, attempted
 from tasks_service.order import ExportOrder
@@ -69,6 +71,7 @@ class Worker:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._drain = Drain()
         self._run_id: int | None = None
+        self._helper = Helper(services, self.name, self._drain, self._order)
         self._swept_at = float("-inf")
         self._idle_seconds = services.settings.idle_poll_seconds
         # A look takes long where the database is away: it is asked again for a while (Database.retrying).
@@ -107,13 +110,15 @@ class Worker:
         return worked
 
     def work_once(self) -> bool:
-        """Claim one run and carry it out; False if there was none to claim."""
+        """Claim one run and carry it out, or help with a part of another; False if there was neither."""
         claim = self._claim()
-        if claim is None:
-            return False
-        fault_point("claim.committed")
-        # Within the run progress is what is looked at (lease.py): it may be at work for hours.
+        # Within a run progress is what is looked at (lease.py): it may be at work for hours.
         self._loop.tick(within_seconds=float("inf"))
+        if claim is None:
+            helped = self._helper.work_once()
+            self._loop.tick()
+            return helped
+        fault_point("claim.committed")
         with structlog.contextvars.bound_contextvars(
             run_id=claim.run_id, task_id=claim.task_id, chain=claim.chain, attempt=claim.attempt_number
         ):
@@ -156,7 +161,8 @@ class Worker:
                 self._check_authority(claim)
                 order = self._order(claim)
                 self._name_object(claim, order.object_name)
-                exported = run_export(order, self._services.source, self._services.storage, lease.report)
+                board = RunBoard(self._services.database, self._services.executor, claim, order)
+                exported = run_export(order, self._services.source, self._services.storage, lease.report, board)
                 self._publish(claim, order, exported)
                 _count_published(order, exported, time.monotonic() - started)
         except LeaseLost:
@@ -226,6 +232,7 @@ class Worker:
             buffer_bytes=self._settings.buffer_bytes,
             saved_segment=(trigger["segment_id"], version) if version is not None else None,
             most_files=settings.limits.files_per_run,
+            part_rows=self._settings.part_rows,
         )
 
     def _name_object(self, claim: Claim, name: str) -> None:

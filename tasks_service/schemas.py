@@ -258,6 +258,7 @@ class Progress(Answer):
     total: int | None = Field(description="Exact; null before the rows were counted.")
     bytes: int
     updated_at: DateTime | None
+    started_over: int = Field(description="How often finished parts were given up: their snapshot was gone.")
 
 
 class SegmentUsed(Answer):

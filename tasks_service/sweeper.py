@@ -19,8 +19,8 @@ import structlog
 from sqlmodel import Session
 
 from tasks_service import metrics
-from tasks_service.artifacts.leavings import delete_attempt, delete_result
-from tasks_service.database import claims, processes, tasks
+from tasks_service.artifacts.leavings import delete_attempt, delete_folder, delete_result
+from tasks_service.database import claims, parts, processes, tasks
 from tasks_service.database.engine import Database
 from tasks_service.errors import ServiceError, TransientError
 from tasks_service.fault_points import fault_point
@@ -46,7 +46,7 @@ def sweep(database: Database, storage: Storage) -> int:
             waited for object by object.
     """
     database.retrying(lambda session: _forget(session, database.now(session)))
-    deleted = _sweep_orphans(database, storage) + _sweep_expired(database, storage)
+    deleted = _sweep_orphans(database, storage) + _sweep_parts(database, storage) + _sweep_expired(database, storage)
     metrics.SWEEPS.count(outcome="ok")
     return deleted
 
@@ -70,6 +70,21 @@ def _sweep_orphans(database: Database, storage: Storage) -> int:
     for orphan in _read(database, partial(claims.sweepable, settled_seconds=_SETTLED_SECONDS)):
         if _deleted(partial(delete_attempt, storage, orphan.object_name), orphan.run_id) is not None:
             _write(database, partial(claims.mark_swept, attempt_id=orphan.attempt_id))
+    return deleted
+
+
+def _sweep_parts(database: Database, storage: Storage) -> int:
+    """Delete the parts of runs that have ended, or started over; look again for a while, as for attempts."""
+    deleted = 0
+    for plan in _read(database, parts.sweepable_plans):
+        gone = _deleted(partial(delete_folder, storage, plan.folder), plan.run_id)
+        if gone:
+            deleted += gone
+            metrics.SWEPT.count(gone, kind="parts")
+            log.info("sweep.parts_deleted", run_id=plan.run_id, objects=gone)
+    for plan in _read(database, partial(parts.sweepable_plans, settled_seconds=_SETTLED_SECONDS)):
+        if _deleted(partial(delete_folder, storage, plan.folder), plan.run_id) is not None and plan.id is not None:
+            _write(database, partial(parts.mark_plan_swept, plan_id=plan.id))
     return deleted
 
 

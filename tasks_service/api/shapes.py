@@ -134,6 +134,7 @@ def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> 
             "total": run.total,
             "bytes": run.bytes_written,
             "updated_at": moment_or_none(run.progress_at),
+            "started_over": run.started_over,
         },
         "query": run.query,
         "artifact": result(run),

@@ -25,6 +25,11 @@ def delete_attempt(storage: Storage, object_name: str) -> int:
     folder = object_name.rpartition("/")[0]
     if not _ATTEMPT_FOLDER.fullmatch(folder):
         return int(storage.delete(object_name, generation=None))
+    return delete_folder(storage, folder)
+
+
+def delete_folder(storage: Storage, folder: str) -> int:
+    """Delete whatever lies in a folder that nobody needs any more; return how much. Raises as `delete_attempt`."""
     found = list(storage.list(f"{folder}/"))
     return sum(storage.delete(one.name, generation=one.generation) for one in found)
 

@@ -51,7 +51,8 @@ Json = JSON(none_as_null=True)
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def _where(condition: str) -> dict[str, Any]:
+def partial_index(condition: str) -> dict[str, Any]:
+    """Return the options of an index over the rows of a condition only, on both databases."""
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
@@ -63,7 +64,7 @@ class Client(SQLModel, table=True):
     """An integration of a chain, or an operator (`chain` null)."""
 
     __tablename__: ClassVar[Any] = "client"
-    __table_args__ = (Index("client_name", "name", unique=True, **_where("removed_at IS NULL")),)
+    __table_args__ = (Index("client_name", "name", unique=True, **partial_index("removed_at IS NULL")),)
     id: str = Field(primary_key=True)
     name: str
     chain: int | None = Field(default=None, sa_type=BigInteger, index=True)
@@ -101,9 +102,9 @@ class Task(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "task"
     __table_args__ = (
-        Index("task_due", "next_run_at", "id", **_where("next_run_at IS NOT NULL AND paused_at IS NULL")),
+        Index("task_due", "next_run_at", "id", **partial_index("next_run_at IS NOT NULL AND paused_at IS NULL")),
         Index("task_of_chain", "chain", "id"),
-        Index("task_of_segment", "segment_id", "id", **_where("segment_id IS NOT NULL AND deleted_at IS NULL")),
+        Index("task_of_segment", "segment_id", "id", **partial_index("segment_id IS NOT NULL AND deleted_at IS NULL")),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
     chain: int = Field(sa_type=BigInteger)
@@ -138,7 +139,7 @@ class SavedSegment(SQLModel, table=True):
 
     __tablename__: ClassVar[Any] = "segment"
     __table_args__ = (
-        Index("segment_name", "chain", "name", unique=True, **_where("deleted_at IS NULL")),
+        Index("segment_name", "chain", "name", unique=True, **partial_index("deleted_at IS NULL")),
         Index("segment_of_chain", "chain", "id"),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
@@ -173,27 +174,28 @@ class Run(SQLModel, table=True):
     `definition` is the task's target and trigger as they were when the run was made, a saved segment written
     out with its version: an edit changes only what comes later. `lease_token` grows with every claim; every
     write of a worker names it. `serial` runs wait for the task's other runs. `backfill_id` is set in the runs a
-    backfill made and in those that repeat them; the schedule and they take no notice of one another.
+    backfill made and in those that repeat them; the schedule and they take no notice of one another. `started_over`
+    counts how often finished parts had to be given up (part_models.py).
     """
 
     __tablename__: ClassVar[Any] = "run"
     __table_args__ = (
-        Index("run_once_per_occurrence", "task_id", "occurrence", unique=True, **_where("kind = 'schedule'")),
-        Index("run_once_per_backfill", "backfill_id", "occurrence", unique=True, **_where("kind = 'backfill'")),
+        Index("run_once_per_occurrence", "task_id", "occurrence", unique=True, **partial_index("kind = 'schedule'")),
+        Index("run_once_per_backfill", "backfill_id", "occurrence", unique=True, **partial_index("kind = 'backfill'")),
         Index("run_of_task", "task_id", "id"),
         Index("run_of_occurrence", "task_id", "occurrence", "id"),
-        Index("run_of_backfill", "backfill_id", "state", **_where("backfill_id IS NOT NULL")),
-        Index("run_queued", "chain", "available_at", "id", **_where("state = 'queued'")),
+        Index("run_of_backfill", "backfill_id", "state", **partial_index("backfill_id IS NOT NULL")),
+        Index("run_queued", "chain", "available_at", "id", **partial_index("state = 'queued'")),
         Index(
             "run_queued_backfill",
             "chain",
             "available_at",
             "id",
-            **_where("state = 'queued' AND backfill_id IS NOT NULL"),
+            **partial_index("state = 'queued' AND backfill_id IS NOT NULL"),
         ),
-        Index("run_leased", "chain", "lease_until", **_where("state = 'running'")),
-        Index("run_going", "task_id", "state", "chain", **_where("state IN ('queued', 'running')")),
-        Index("run_expiring", "expires_at", **_where("expires_at IS NOT NULL AND file_deleted_at IS NULL")),
+        Index("run_leased", "chain", "lease_until", **partial_index("state = 'running'")),
+        Index("run_going", "task_id", "state", "chain", **partial_index("state IN ('queued', 'running')")),
+        Index("run_expiring", "expires_at", **partial_index("expires_at IS NOT NULL AND file_deleted_at IS NULL")),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
     task_id: int = Field(sa_column=Column(Id, ForeignKey("task.id"), nullable=False))
@@ -222,6 +224,7 @@ class Run(SQLModel, table=True):
     total: int | None = Field(default=None, sa_type=BigInteger)
     bytes_written: int = Field(default=0, sa_type=BigInteger)
     progress_at: datetime | None = _instant()
+    started_over: int = 0
     query: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
     artifact: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
     expires_at: datetime | None = _instant()
@@ -240,7 +243,7 @@ class Backfill(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "backfill"
     __table_args__ = (
         Index("backfill_of_task", "task_id", "id"),
-        Index("backfill_running", "task_id", unique=True, **_where("state = 'running'")),
+        Index("backfill_running", "task_id", unique=True, **partial_index("state = 'running'")),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
     task_id: int = Field(sa_column=Column(Id, ForeignKey("task.id"), nullable=False))
@@ -283,7 +286,7 @@ class Attempt(SQLModel, table=True):
         Index(
             "attempt_unswept",
             "ended_at",
-            **_where("object_name IS NOT NULL AND swept_at IS NULL AND outcome <> 'published'"),
+            **partial_index("object_name IS NOT NULL AND swept_at IS NULL AND outcome <> 'published'"),
         ),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))

@@ -80,9 +80,9 @@ EXPORT_ROWS = Counter("tasks_service_export_rows_total", "Rows published.", ("in
 EXPORT_BYTES = Counter("tasks_service_export_bytes_total", "Bytes published.", ("index", "format"))
 SWEPT = Counter(
     "tasks_service_swept_objects_total",
-    "Objects deleted by the sweeper: orphan, expired.",
+    "Objects deleted by the sweeper: orphan, parts, expired.",
     ("kind",),
-    starts=("orphan", "expired"),
+    starts=("orphan", "parts", "expired"),
 )
 SWEEPS = Counter(
     "tasks_service_sweeps_total",

@@ -13,8 +13,8 @@ from tasks_service.config import WorkerSettings
 from tasks_service.database.claims import Claim
 from tasks_service.database.engine import Database
 from tasks_service.errors import DatabaseUnavailableError, Interrupted, LeaseLost
-from tasks_service.export import Progress
 from tasks_service.lease import Drain, Lease, StalledError
+from tasks_service.progress import Progress
 
 CLAIM = Claim(1, 1, 1764, "schedule", datetime(2026, 1, 1, tzinfo=UTC), {}, 1, 0, 1, "worker", "client")
 SETTINGS = WorkerSettings.model_validate(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from alembic import context
 
-from tasks_service.database import models
+from tasks_service.database import models, part_models
+
+assert part_models.Plan.metadata is models.SQLModel.metadata  # noqa: S101 -- both modules are one schema
 
 context.configure(
     connection=context.config.attributes["connection"],
