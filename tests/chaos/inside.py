@@ -206,7 +206,7 @@ def _begin(kind: str, place: Place, strike: Strike | None) -> Services:
     os.setsid()
     _log(kind, place)
     services = place.services()
-    metrics.begin(services.settings.service.state_directory)
+    metrics.begin(services.settings.service.state_directory, kind)
     if strike is not None:
         strike.arm()
     return services

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
+from tasks_service.artifacts import objects_of
 from tasks_service.database import claims, runs, tasks
 from tasks_service.database.claims import Claim
 from tasks_service.database.models import Event, Run
@@ -329,7 +330,7 @@ def test_a_task_deleted_under_a_worker_publishes_nothing_that_stays(stage: Stage
     assert beat(stage, claim, NOW).cancel_requested
     assert stage.publish(claim, LATER)
     files = stage.write(lambda session: claims.expired_files(session, now=LATER, limit=5))
-    assert [(file.run_id, file.object_name, file.generation) for file in files] == [(run_id, "o", 7)]
+    assert [(file.run_id, objects_of(file.artifact)) for file in files] == [(run_id, [("o", 7)])]
 
 
 def test_every_step_is_in_the_log(stage: Stage) -> None:
