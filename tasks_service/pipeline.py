@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import structlog
 
 from tasks_service.fault_points import fault_point
-from tasks_service.formats import Encoded, Encoder
+from tasks_service.formats import Encoded, Encoder, portions_of
 from tasks_service.sources import Documents
 
 log = structlog.stdlib.get_logger(__name__)
@@ -145,9 +145,9 @@ def _read(
             fault_point("snapshot.page")
             if buffer.ended:
                 break
-            if documents:
+            for portion in portions_of(encoder, documents) if documents else ():
                 with processors:
-                    chunk = encoder.encode(documents)
+                    chunk = encoder.encode(portion)
                 buffer.put(chunk)
     except _EndedError:
         pass

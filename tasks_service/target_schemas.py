@@ -20,6 +20,8 @@ _OPTIONS = {
     "delimiter": {"type": "string", "minLength": 1, "maxLength": 1, "default": ","},
     "bom": {"type": "boolean", "default": False},
     "formula_guard": {"enum": ["off", "escape"], "default": "off"},
+    "nested": {"enum": ["json", "flatten", "explode"], "default": "json"},
+    "explode": {"type": "string"},
 }
 Columns = Annotated[
     list[Any],
@@ -59,11 +61,16 @@ class Target(BaseModel):
     )
     archive: Literal["zip"] | None = Field(None, description="One zip archive that holds the file, or all of them.")
     options: Options | None = Field(
-        None, description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula)."
+        None,
+        description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula); nested: "
+        "a nested list is a JSON cell, a list for each field of its elements (`flatten`), or has a row an element "
+        "(`explode`; the option `explode` names the list where the index has several).",
     )
     on_empty: Literal["file", "skip", "error"] = Field(
         "file", description="What becomes of an export without rows: an empty file, no file, or an error."
     )
-    limit: int | None = Field(None, ge=1, le=2**63 - 1, description="Export at most so many rows.")
+    limit: int | None = Field(
+        None, ge=1, le=2**63 - 1, description="Export at most so many documents (rows, but where lists are exploded)."
+    )
     dry_data: bool = Field(False, description="Leave out ids, time stamps and empty values. Not offered yet.")
     retention_days: int | None = Field(None, ge=1, le=3650, description="How long the file is kept.")

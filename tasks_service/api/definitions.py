@@ -23,9 +23,10 @@ from tasks_service.app import Services
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
 from tasks_service.formats.compression import EXTENSIONS
-from tasks_service.formats.registry import COLUMN_FORMATS, FORMATS, JOINED_FORMATS, check_columns, check_options
+from tasks_service.formats.registry import COLUMN_FORMATS, FORMATS, JOINED_FORMATS, check_by_catalog, check_options
 
 _NOT_STORED = frozenset({"format", "dry_data"})
+_JUDGED = {"options": dict, "columns": list}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def define(
     """
     target = _object(document, "target")
     index, catalog = _index_of(services, target, findings)
-    _check_target(target, catalog, findings)
+    _check_target(target, index, catalog, findings)
     trigger: dict[str, Any] = {}
     if _object(document, "trigger") is not None:
         trigger, faults = schedule.check_trigger(document["trigger"], now=now)
@@ -101,7 +102,7 @@ def redefine(
     """Return the stored form of a new target beside a task's stored trigger, of which only the segment is judged."""
     members = dict(target)
     index, catalog = _index_of(services, members, findings)
-    _check_target(members, catalog, findings)
+    _check_target(members, index, catalog, findings)
     _with_segment(services, trigger, members, catalog, findings, chain=chain, now=now)
     findings.raise_if_any()
     if index is None:
@@ -243,7 +244,9 @@ def catalog_of(services: Services, index: IndexSettings, pointer: str, findings:
         return None
 
 
-def _check_target(target: dict[str, Any] | None, catalog: Catalog | None, findings: Findings) -> None:
+def _check_target(
+    target: dict[str, Any] | None, index: IndexSettings | None, catalog: Catalog | None, findings: Findings
+) -> None:
     if target is None:
         return
     export_format = _format_of(target, findings)
@@ -257,15 +260,15 @@ def _check_target(target: dict[str, Any] | None, catalog: Catalog | None, findin
     if export_format is None:
         return
     findings.add(_split_faults(target.get("split"), export_format))
-    options = target.get("options")
-    if isinstance(options, dict):
-        findings.add(check_options(export_format, cast("dict[str, Any]", options)))
-    columns = target.get("columns")
-    if isinstance(columns, list) and export_format not in COLUMN_FORMATS:
+    has_columns = export_format in COLUMN_FORMATS
+    if isinstance(target.get("columns"), list) and not has_columns:
         detail = f"`columns` and {export_format} exclude each other: only {', '.join(COLUMN_FORMATS)} has columns."
         findings.add([Fault("/target", "clash", detail)])
-    elif isinstance(columns, list) and catalog is not None:
-        findings.add(check_columns(cast("list[Any]", columns), catalog))
+    # What is of another type than it should be has a fault of its shape already.
+    members = {name: target.get(name) for name, kind in _JUDGED.items() if isinstance(target.get(name), kind)}
+    findings.add(check_options(export_format, members.get("options") or {}))
+    if has_columns and index is not None and catalog is not None:
+        findings.add(check_by_catalog(members, catalog, index))
 
 
 def _split_faults(split: object, export_format: str) -> list[Fault]:

@@ -8,7 +8,7 @@ containers.py's. Called by export.py.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from tasks_service.artifacts.containers import Container, OpenFile, container_of
 from tasks_service.artifacts.writing import Committed, FileWriter
 from tasks_service.errors import ServiceError
 from tasks_service.filenames import numbered
-from tasks_service.formats import Encoded, Encoder, Writer
+from tasks_service.formats import Encoded, Encoder, Writer, portions_of
 from tasks_service.formats.compression import compressor
 from tasks_service.order import ExportOrder
 from tasks_service.sources import Documents
@@ -106,6 +106,10 @@ class KeepingEncoder:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.extension, self.content_type, self.joints = encoder.extension, encoder.content_type, encoder.joints
+
+    def portions(self, documents: Documents) -> Iterable[Documents]:
+        """Divide a page as the encoder itself would."""
+        return portions_of(self._encoder, documents)
 
     def encode(self, documents: Documents) -> Encoded:
         """Encode one page, and keep its documents."""

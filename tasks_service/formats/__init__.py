@@ -7,8 +7,9 @@ thread that also uploads. Neither knows where the bytes go, nor which document c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tasks_service.sources import Documents
 
@@ -95,6 +96,20 @@ class Encoder(Protocol):
     def writer(self) -> Writer:
         """Return what joins the pages of one file."""
         ...
+
+
+@runtime_checkable
+class Portioning(Protocol):
+    """An encoder whose pages become much more than their documents are, and are better divided before."""
+
+    def portions(self, documents: Documents) -> Iterable[Documents]:
+        """Divide a page into pages that are encoded one by one."""
+        ...
+
+
+def portions_of(encoder: Encoder, documents: Documents) -> Iterable[Documents]:
+    """Return a page in the portions in which an encoder wants it."""
+    return encoder.portions(documents) if isinstance(encoder, Portioning) else (documents,)
 
 
 class JoiningWriter:

@@ -14,8 +14,12 @@ from typing import Any, cast
 from segments import Catalog
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError
+from tasks_service.formats.nested import every_column, exploded_path, is_subfield, options_of
 
 MAX_COLUMNS = 10_000
+AROUND_EXPLODED = "around_exploded"
+"""The code of the fault of a column that is an object around the exploded list."""
+
 _POINTER = "/target/columns"
 
 
@@ -37,10 +41,11 @@ def chosen_columns(target: dict[str, Any], catalog: Catalog, index: IndexSetting
 
     Raises InvalidRequestError where the catalogue (as it is now) does not have one of them.
     """
+    options = options_of(target)
     wanted: Any = target.get("columns") or index.columns
     if not wanted:
-        return tuple(FileColumn(column.name, column.path) for column in catalog.columns)
-    if faults := check_columns(wanted, catalog):
+        return tuple(FileColumn(column.name, column.path) for column in every_column(options, catalog))
+    if faults := check_columns(wanted, catalog, exploded=exploded_path(options, catalog)):
         raise InvalidRequestError(
             "The index has not every column that is asked for: " + "; ".join(fault.detail for fault in faults),
             faults=faults,
@@ -52,17 +57,12 @@ def chosen_columns(target: dict[str, Any], catalog: Catalog, index: IndexSetting
 
 def known_columns(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Return everything a column may name, with its path: columns, other fields, and objects named whole."""
-    known = {field.name: field.path for field in catalog.fields if not _is_subfield(field.name, field.path)}
+    known = {field.name: field.path for field in catalog.fields if not is_subfield(field)}
     for path in [*known.values(), *(column.path for column in catalog.columns)]:
         for depth in range(1, len(path)):
             known.setdefault(".".join(path[:depth]), path[:depth])
     known.update({column.name: column.path for column in catalog.columns})
     return known
-
-
-def _is_subfield(name: str, path: tuple[str, ...]) -> bool:
-    """Multi-fields and aliases of a mapping are in the index, not in the documents."""
-    return name != ".".join(path)
 
 
 def _pair(column: object) -> tuple[str, str | None]:
@@ -72,8 +72,11 @@ def _pair(column: object) -> tuple[str, str | None]:
     return members["field"], members.get("header")
 
 
-def check_columns(columns: Sequence[Any], catalog: Catalog) -> list[Fault]:
-    """Return what is wrong with a target's `columns`, each fault with its pointer under /target/columns."""
+def check_columns(columns: Sequence[Any], catalog: Catalog, *, exploded: tuple[str, ...] | None = None) -> list[Fault]:
+    """Return what is wrong with a target's `columns`, each fault with its pointer under /target/columns.
+
+    `exploded` is the path of the list whose elements have a row each.
+    """
     if not columns:
         return [Fault(_POINTER, "empty", "Name at least one column, or leave `columns` out for every field.")]
     if len(columns) > MAX_COLUMNS:
@@ -82,7 +85,11 @@ def check_columns(columns: Sequence[Any], catalog: Catalog) -> list[Fault]:
     faults: list[Fault] = []
     headers: dict[str, int] = {}
     for position, column in enumerate(columns):
-        fault = _shape_fault(column, position) or _name_fault(column, position, known, headers)
+        fault = (
+            _shape_fault(column, position)
+            or _name_fault(column, position, known, headers)
+            or _around_fault(column, position, known, exploded or ())
+        )
         if fault is not None:
             faults.append(fault)
     return faults
@@ -121,6 +128,18 @@ def _name_fault(
             f"Column {first} has the header {header or field!r} already; give one of them another `header`.",
         )
     return None
+
+
+def _around_fault(
+    column: object, position: int, known: dict[str, tuple[str, ...]], exploded: tuple[str, ...]
+) -> Fault | None:
+    """A list of which every row has an element is not in every row as a whole, too."""
+    field, _ = _pair(column)
+    path = known[field]
+    if len(path) >= len(exploded) or exploded[: len(path)] != path:
+        return None
+    detail = f"The object `{field}` holds the list that is exploded, `{'.'.join(exploded)}`; name its fields instead."
+    return Fault(f"{_POINTER}/{position}", AROUND_EXPLODED, detail)
 
 
 def _nearest(field: str, known: dict[str, tuple[str, ...]]) -> str:

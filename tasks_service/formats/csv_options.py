@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tasks_service.errors import Fault
+from tasks_service.formats.nested import NESTED_OPTIONS, nested_option_faults
 
-OPTIONS = ("bom", "delimiter", "formula_guard")
+OPTIONS = ("bom", "delimiter", "formula_guard", *NESTED_OPTIONS)
 _POINTER = "/target/options"
 _NOT_DELIMITERS = frozenset('"\r\n\0')
 
@@ -50,7 +51,7 @@ def csv_faults(options: Mapping[str, Any]) -> list[Fault]:
         faults.append(Fault(f"{_POINTER}/bom", "invalid_option", "bom is true or false."))
     if options.get("formula_guard", "off") not in ("off", "escape"):
         faults.append(Fault(f"{_POINTER}/formula_guard", "invalid_option", "formula_guard is off or escape."))
-    return faults
+    return faults + nested_option_faults(options)
 
 
 def _lawful(delimiter: str) -> bool:
@@ -60,4 +61,4 @@ def _lawful(delimiter: str) -> bool:
 
 def csv_options(options: Mapping[str, Any]) -> CsvOptions:
     """Return options that have no faults as an object."""
-    return CsvOptions(**options)
+    return CsvOptions(**{name: value for name, value in options.items() if name not in NESTED_OPTIONS})

@@ -7,21 +7,25 @@ checks of a target.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from segments import Catalog
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError
 from tasks_service.formats import Encoder
-from tasks_service.formats.columns import check_columns, chosen_columns
+from tasks_service.formats.columns import AROUND_EXPLODED, check_columns, chosen_columns
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import csv_faults, csv_options
+from tasks_service.formats.explode import exploding
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
+from tasks_service.formats.nested import exploded_path, explosion_faults, nested_option_faults, options_of
 
 __all__ = [
     "COLUMN_FORMATS",
     "FORMATS",
     "JOINED_FORMATS",
+    "check_by_catalog",
     "check_columns",
     "check_options",
     "described_columns",
@@ -30,7 +34,9 @@ __all__ = [
 
 
 def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
-    return CsvEncoder(chosen_columns(target, catalog, index), csv_options(target.get("options") or {}))
+    given = options_of(target)
+    options, columns = csv_options(given), chosen_columns(target, catalog, index)
+    return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options))
 
 
 _ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings], Encoder]]] = {
@@ -57,7 +63,8 @@ def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) 
     name = str(target.get("export_format") or "csv")
     if name not in _ENCODERS:
         raise InvalidRequestError(f"Unknown format {name!r}; use one of {', '.join(FORMATS)}.")
-    if faults := check_options(name, target.get("options") or {}):
+    options = options_of(target)
+    if faults := check_options(name, options) or explosion_faults(options, catalog):
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
     return _ENCODERS[name](target, catalog, index)
 
@@ -87,3 +94,20 @@ def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]
         Fault(f"/target/options/{name}", "unknown_option", f"{export_format} has no options; only csv has.")
         for name in options
     ]
+
+
+def check_by_catalog(target: Mapping[str, Any], catalog: Catalog, index: IndexSettings) -> list[Fault]:
+    """Return what is wrong with the list a target explodes and with its columns, by the catalogue as it is now.
+
+    `options` is an object where it is given; what is wrong with it by itself is found by `check_options`.
+    """
+    options = options_of(target)
+    sound = not nested_option_faults(options)
+    faults = explosion_faults(options, catalog) if sound else []
+    exploded = exploded_path(options, catalog) if sound and not faults else None
+    if target.get("columns") is not None:
+        return faults + check_columns(target["columns"], catalog, exploded=exploded)
+    if exploded is not None and index.columns:
+        found = check_columns(index.columns, catalog, exploded=exploded)
+        faults += [replace(fault, pointer="/target/columns") for fault in found if fault.code == AROUND_EXPLODED]
+    return faults

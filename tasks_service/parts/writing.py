@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tasks_service import __version__
 from tasks_service.artifacts.writing import FileWriter, stored_object, taking_back
 from tasks_service.errors import IncompleteError
-from tasks_service.formats import Encoded, Encoder, JoiningWriter, Joints
+from tasks_service.formats import Encoded, Encoder, JoiningWriter, Joints, portions_of
 from tasks_service.formats.compression import compressor
 from tasks_service.order import ExportOrder
 from tasks_service.parts import Part, PartFile
@@ -84,6 +84,10 @@ class _Stretch:
         self.joints = Joints(header, whole.separator, footer, empty=(whole.header if first else b"") + footer)
         self.extension, self.content_type = encoder.extension, encoder.content_type
         self._encoder = encoder
+
+    def portions(self, documents: Documents) -> Iterable[Documents]:
+        """Divide a page as the encoder itself would."""
+        return portions_of(self._encoder, documents)
 
     def encode(self, documents: Documents) -> Encoded:
         """Encode one page."""

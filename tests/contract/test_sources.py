@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
 import threading
@@ -276,6 +278,23 @@ def test_a_document_has_the_same_csv_bytes_from_every_source(site: Site, name: s
     same = encoder_for({"export_format": "csv", "columns": columns}, snapshot.catalog, index)
     assert same.joints.header == encoder.joints.header
     assert sorted(found.split(b"\r\n")) == sorted(same.encode(expected(name, CHAINS[0])).data.split(b"\r\n"))
+
+
+def test_an_exploded_list_has_the_same_rows_from_every_source(site: Site) -> None:
+    index, target = site.index("transactions"), {"options": {"nested": "explode", "explode": "line_items"}}
+    with site.source.open(index, EVERYTHING, chain=CHAINS[0], limit=None) as snapshot:
+        columns = encoder_for(target, snapshot.catalog, index)
+        encoder = encoder_for(target | {"columns": ["id", "payment_methods", "line_items"]}, snapshot.catalog, index)
+        pages = [encoder.encode(page) for pages in snapshot.partitions(2) for page in pages]
+        assert sum(page.documents for page in pages) == snapshot.total
+    assert columns.joints is not None
+    assert b",line_items.sku," in columns.joints.header
+    found = csv.reader(io.StringIO(b"".join(page.data for page in pages).decode(), newline=""))
+    documents = [json.loads(one) for one in expected("transactions", CHAINS[0])]
+    assert sum(page.rows for page in pages) == sum(max(1, len(one["line_items"])) for one in documents)
+    assert sorted((id_, json.dumps(json.loads(item or "null"))) for id_, _, item in found) == sorted(
+        (str(one["id"]), json.dumps(item)) for one in documents for item in one["line_items"] or [None]
+    )
 
 
 def test_a_preview_counts_exactly_and_shows_the_first_rows(site: Site) -> None:

@@ -145,11 +145,20 @@ def index(elasticsearch_url: str) -> Iterator[str]:
     name = f"parts-{uuid.uuid4().hex[:8]}"
     mapping = {
         "settings": {"number_of_shards": 2, "number_of_replicas": 0},
-        "mappings": {"properties": {"id": {"type": "long"}, "chain_id": {"type": "long"}, "n": {"type": "keyword"}}},
+        "mappings": {
+            "properties": {
+                "id": {"type": "long"},
+                "chain_id": {"type": "long"},
+                "n": {"type": "keyword"},
+                "items": {"type": "nested", "properties": {"sku": {"type": "keyword"}}},
+            }
+        },
     }
+    items = [json.dumps([{"sku": f"s{sku}"} for sku in range(count)]).encode() for count in range(4)]
     call(elasticsearch_url, "PUT", f"/{name}", json.dumps(mapping).encode())
     lines = [
-        b'{"index":{}}\n{"id":%d,"chain_id":%d,"n":"=%d, \\"x\\""}\n' % (row, CHAIN if row % 3 else 1, row)
+        b'{"index":{}}\n{"id":%d,"chain_id":%d,"n":"=%d, \\"x\\"","items":%b}\n'
+        % (row, CHAIN if row % 3 else 1, row, items[row % 4])
         for row in range(ROWS)
     ]
     assert not call(elasticsearch_url, "POST", f"/{name}/_bulk?refresh=true", b"".join(lines))["errors"]
@@ -220,6 +229,22 @@ def test_a_file_of_parts_has_the_rows_of_one_readers_file(plant: Plant, kind: st
     assert sum(part["bytes"] for part in file["parts"]) == file["bytes"]
     assert sum(part["rows"] for part in file["parts"]) == file["rows"] == len(OURS)
     assert told["suspicious_cells"] == plant.manifest(whole)["suspicious_cells"]
+
+
+def test_parts_of_exploded_lists_hold_every_element_and_every_document(plant: Plant) -> None:
+    options = {"nested": "explode"}
+    run = plant.run(export_format="csv", columns=["id", "items.sku"], options=options)
+    assert plant.worker().work_once()
+    assert len(plant.part_uploads()) == 4
+    rows = [tuple(row) for row in csv.reader(io.StringIO(plant.content(run).decode(), newline=""))]
+    expected = [(str(row), f"s{sku}" if row % 4 else "") for row in OURS for sku in range(max(1, row % 4))]
+    assert rows[0] == ("id", "items.sku")
+    assert sorted(rows[1:]) == sorted(expected)
+    told = plant.manifest(run)
+    assert (told["rows"], told["documents"]) == (len(expected), len(OURS))
+    assert sum(part["rows"] for part in told["files"][0]["parts"]) == len(expected)
+    found = plant.read(run)
+    assert (found.state, found.rows, found.total) == ("done", len(OURS), len(OURS))
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,12 @@ TARGETS: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"compression": "zip"}, {"/target/compression": "unknown_compression"}),
     ({"options": {"delimiter": ",,"}}, {"/target/options/delimiter": "invalid_option"}),
     ({"options": {"delimeter": ","}}, {"/target/options/delimeter": "unknown_option"}),
+    ({"options": {"nested": "explode"}}, {"/target/options/nested": "no_nested_list"}),
+    ({"options": {"nested": "explode", "explode": ["a", "b"]}}, {"/target/options/explode": "invalid_option"}),
+    (
+        {"options": {"nested": "explode"}, "columns": ["nam"]},
+        {"/target/options/nested": "no_nested_list", "/target/columns/0": "unknown_field"},
+    ),
     ({"columns": ["nam", "id"]}, {"/target/columns/0": "unknown_field"}),
     ({"columns": []}, {"/target/columns": "empty"}),
     ({"columns": "id"}, {"/target/columns": "wrong_type"}),

@@ -25,6 +25,7 @@ from tasks_service.formats import Encoder
 from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import CsvOptions
+from tasks_service.formats.explode import exploding
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 from tasks_service.order import ExportOrder
 from tasks_service.storage import StoredObject
@@ -122,6 +123,27 @@ def test_a_file_ends_before_it_would_be_too_large(
             alone = encoder.encode(everything[held[0] : held[-1] + 2])
             writer = encoder.writer()
             assert len(writer.add(alone) + writer.finish()) > most
+
+
+def test_rows_of_one_exploded_document_are_in_one_file(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = [FileColumn("id", ("id",)), FileColumn("n", ("items", "n"))]
+    encoder = exploding(("items",), columns, lambda columns: CsvEncoder(columns, CsvOptions()))
+    monkeypatch.setitem(ENCODERS, "csv", lambda: encoder)
+    elements = [2, 1, 0, 3, 5, 1, 1]
+    page = [
+        json.dumps({"id": id_, "items": [{"n": n} for n in range(most)]}).encode() for id_, most in enumerate(elements)
+    ]
+    result = write(storage, order("csv", split={"rows": 4}), [page])
+    held = [
+        sorted({line.split(b",")[0] for line in content.split(b"\r\n")[1:-1]}) for content in contents(tmp_path, result)
+    ]
+    assert held == [[b"0", b"1", b"2"], [b"3"], [b"4"], [b"5", b"6"]], (
+        "one with more rows than a file may have is alone"
+    )
+    assert [(file.rows, file.documents) for file in result.files] == [(4, 3), (3, 1), (5, 1), (2, 2)]
+    assert (result.rows, result.documents) == (14, 7)
 
 
 def test_a_result_without_a_row_is_one_numbered_file(storage: LocalStorage, tmp_path: Path) -> None:
