@@ -57,7 +57,7 @@ elasticsearch: $(VENV)/dev ## A real Elasticsearch on loopback, to play with
 docs: config.example.toml docs/cli.md ## Write what is generated: settings, commands, index templates
 	@$(RUN) -m tasks_service.indices.templates
 
-config.example.toml: $(VENV)/runtime tasks_service/config.py tasks_service/config_example.py
+config.example.toml: $(VENV)/runtime $(wildcard tasks_service/config*.py)
 	@$(RUN) -m tasks_service config example > $@
 
 docs/cli.md: $(VENV)/runtime $(wildcard tasks_service/cli/*.py)

@@ -2,28 +2,24 @@
 
 What lives here: every setting with its default and the line that describes it, and `every_setting`, the list
 that the loader's errors, config.example.toml and the tests of the documentation are made from. What does not:
-reading files and variables (config_loading.py), writing them (config_example.py), and anything that acts on a
-setting. Called by everyone.
+sections with names of the operator's (config_named.py), reading files and variables (config_loading.py), writing
+them (config_example.py), and anything that acts on a setting. Called by everyone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+from tasks_service.config_named import NAMED, DestinationSettings, IndexSettings, Name, Section, default_indices
 
-
-class Section(BaseModel):
-    """Base of every section: frozen, and no unknown key passes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+__all__ = ["DestinationSettings", "IndexSettings", "Section", "default_indices"]
 
 
 class ServiceSettings(Section):
@@ -255,35 +251,6 @@ class MetricsSettings(Section):
         return token
 
 
-class IndexSettings(Section):
-    """An export index: what a task's `export_index` may name."""
-
-    file_prefix: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$", description="Start of its file names.")
-    source: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9._*-]*$", description="Index, alias, pattern or folder the documents are read from."
-    )
-    chain_field: str = Field("chain_id", description="Field that holds the chain; every export is filtered by it.")
-    columns: list[str] = Field([], description="Columns of a CSV unless the task names its own; empty: every field.")
-    types: dict[str, Literal["keyword", "text", "date"]] = Field(
-        {}, description="Types of text columns of document files, where the file cannot tell."
-    )
-
-
-def default_indices() -> dict[str, IndexSettings]:
-    """Return the six indices that a configuration without any has."""
-    prefixes = {
-        "transactions": "Transaction",
-        "users": "User",
-        "vouchers": "Voucher",
-        "wallet-ledger": "Wallet",
-        "products": "Product",
-        "product-variants": "ProductVariant",
-    }
-    return {
-        name: IndexSettings.model_validate({"file_prefix": prefix, "source": name}) for name, prefix in prefixes.items()
-    }
-
-
 class Settings(Section):
     """Every setting of the service."""
 
@@ -303,6 +270,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings.model_validate({})
     metrics: MetricsSettings = MetricsSettings.model_validate({})
     indices: dict[Name, IndexSettings] = Field(default_factory=default_indices)
+    destinations: dict[Name, DestinationSettings] = Field(default_factory=dict[str, DestinationSettings])
 
     @field_validator("indices")
     @classmethod
@@ -334,7 +302,7 @@ class Settings(Section):
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: the path to its key (an index setting starts `indices`, its index), and its field."""
+    """One setting: the path to its key (one of an index starts `indices`, its name), and its field."""
 
     path: tuple[str, ...]
     field: FieldInfo
@@ -360,14 +328,17 @@ class Setting:
         return self.field.get_default(call_default_factory=True)
 
 
-def every_setting(indices: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Yield the settings in the order of this module, those of an index once for each of the given names."""
+def every_setting(names: Mapping[str, Iterable[str]] = {}) -> Iterator[Setting]:
+    """Yield the settings in the order of this module, those of named sections once for each of the given names.
+
+    `names` is, for example, {"indices": ["products"]}.
+    """
     for section, field in Settings.model_fields.items():
-        if section == "indices":
+        if section in NAMED:
             yield from (
-                Setting(("indices", index, name), of_index)
-                for index in indices
-                for name, of_index in IndexSettings.model_fields.items()
+                Setting((section, name, key), of_name)
+                for name in names.get(section, ())
+                for key, of_name in NAMED[section].model_fields.items()
             )
         elif isinstance(field.default, Section):
             yield from (

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from tasks_service.config import Setting, Settings, every_setting
+from tasks_service.config_named import NAMED
 
 _HEAD = """\
 # Every setting of tasks-service with its default. Copy this file to config.toml and keep what you change.
@@ -24,11 +25,15 @@ _HEAD = """\
 # may also be read from a file that TASKS_SECTION__KEY_FILE names. Paths are relative to the working directory.
 """
 _WIDTH = 108
+_DESTINATIONS = (
+    "Customers' buckets, which results are pushed to before they are published (docs/destinations.md): what a task's "
+    "destination may name."
+)
 
 
 def example() -> str:
     """Return the text of config.example.toml: loading it gives the defaults."""
-    return _HEAD + _tables(Settings(), described=True)
+    return _HEAD + _tables(Settings(), described=True) + _destination()
 
 
 def show(settings: Settings) -> str:
@@ -41,7 +46,7 @@ def _tables(settings: Settings, *, described: bool) -> str:
     lines: list[str] = []
     table: tuple[str, ...] = ()
     sections: set[str] = set()
-    for setting in every_setting(tuple(settings.indices)):
+    for setting in every_setting({section: tuple(getattr(settings, section)) for section in NAMED}):
         section, *_, name = setting.path
         if setting.path[:-1] != table:
             sections.update(table[:1])
@@ -55,10 +60,21 @@ def _tables(settings: Settings, *, described: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _destination() -> str:
+    """Write a destination, of which there is none by default, as comments."""
+    values: dict[str, object] = {"kind": "gcs", "bucket": "acme-exports", "chains": [1764]}
+    lines = [*textwrap.wrap(_DESTINATIONS, _WIDTH), "[destinations.acme]"]
+    for setting in every_setting({"destinations": ["acme"]}):
+        if setting.path[0] == "destinations":
+            lines += [line.removeprefix("# ") for line in _comment(setting)]
+            lines.append(_line(setting.path[-1], values.get(setting.path[-1], setting.default)).removeprefix("# "))
+    return "\n" + "".join(f"# {line}\n" for line in lines)
+
+
 def _value(settings: Settings, setting: Setting) -> object:
     section, *between, name = setting.path
-    table = settings.indices[between[0]] if between else getattr(settings, section)
-    return getattr(table, name)
+    table = getattr(settings, section)
+    return getattr(table[between[0]] if between else table, name)
 
 
 def _about(section: str) -> list[str]:

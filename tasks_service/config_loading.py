@@ -22,7 +22,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from tasks_service.config import IndexSettings, Setting, Settings, default_indices, every_setting
+from tasks_service.config import Setting, Settings, default_indices, every_setting
+from tasks_service.config_named import NAMED
 from tasks_service.errors import ConfigurationError, Fault
 
 PATH_VARIABLE = "TASKS_CONFIG"
@@ -30,10 +31,14 @@ INDICES_VARIABLE = "TASKS_INDICES"
 DEFAULT_PATH = Path("config.toml")
 _PREFIX = "TASKS_"
 _FEW = 20  # names that are worth listing in an error
+_THINGS = {"indices": "an index", "destinations": "a destination"}
 _WORDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 
 Keys = tuple[str, ...]
 """The path to a value in nested tables, e.g. ("web", "port")."""
+
+Names = dict[str, tuple[str, ...]]
+"""The names an operator gave in each of the named sections, e.g. {"indices": ("products",)}."""
 
 
 @dataclass
@@ -71,8 +76,9 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     file = read_file(*_choose(path, environ))
     if environ.get(INDICES_VARIABLE):
         _replace_indices(file, environ[INDICES_VARIABLE])
-    indices = file.values.get("indices") or default_indices()
-    variables = read_variables(environ, tuple(indices))
+    names: Names = {section: tuple(file.values.get(section, ())) for section in NAMED}
+    names["indices"] = names["indices"] or tuple(default_indices())
+    variables = read_variables(environ, names)
     fallback = Reading()
     if "indices" not in file.values:
         # A variable then changes one of the six, rather than replacing them all by a half-described one.
@@ -84,7 +90,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         origins = {**file.origins, **variables.origins}
         details = error.errors(include_url=False, include_input=False)
-        faults += [_invalid(detail, origins, tuple(indices)) for detail in details]
+        faults += [_invalid(detail, origins, names) for detail in details]
     if settings is None or faults:
         raise _error(faults)
     return settings
@@ -149,21 +155,21 @@ def _read_section(reading: Reading, file: str, section: str, value: object) -> N
         reading.fault(file, "unknown_setting", f"there is no section or setting {section!r}; {hint}")
     elif not isinstance(value, dict):
         reading.fault(file, "invalid_setting", f"{section} is a section: write [{section}] and its settings below.")
-    elif section == "indices":
-        reading.values["indices"] = {}
-        for index, settings in cast("dict[str, Any]", value).items():
+    elif section in NAMED:
+        reading.values[section] = {}
+        for name, settings in cast("dict[str, Any]", value).items():
             if isinstance(settings, dict):
-                reading.values["indices"][index] = {}
-                _read_table(reading, file, ("indices", index), cast("dict[str, Any]", settings))
+                reading.values[section][name] = {}
+                _read_table(reading, file, (section, name), cast("dict[str, Any]", settings))
             else:
-                detail = f"indices.{index} is a section: write [indices.{index}] and its settings below."
+                detail = f"{section}.{name} is a section: write [{section}.{name}] and its settings below."
                 reading.fault(file, "invalid_setting", detail)
     else:
         _read_table(reading, file, (section,), cast("dict[str, Any]", value))
 
 
 def _read_table(reading: Reading, file: str, path: Keys, table: dict[str, Any]) -> None:
-    known = {s.path[-1]: s for s in every_setting((path[-1],)) if s.path[:-1] == path}
+    known = {s.path[-1]: s for s in every_setting({path[0]: path[1:]}) if s.path[:-1] == path}
     reading.origins[path] = file
     for key, value in table.items():
         if key in known:
@@ -176,26 +182,27 @@ def _read_table(reading: Reading, file: str, path: Keys, table: dict[str, Any]) 
 # -- the environment ----------------------------------------------------------------------------------------
 
 
-def read_variables(environ: Mapping[str, str], indices: tuple[str, ...]) -> Reading:
+def read_variables(environ: Mapping[str, str], names: Names) -> Reading:
     """Read the variables; the ones that are no settings become faults.
 
-    A variable may describe an index that no file names: `TASKS_INDICES__RETURN_LINES__SOURCE` is the source
-    of `return-lines`, for a variable's name holds no hyphen.
+    A variable may describe an index or a destination that no file names: `TASKS_INDICES__RETURN_LINES__SOURCE` is the
+    source of `return-lines`, for a variable's name holds no hyphen.
     """
     reading = Reading()
-    known = {setting.variable: setting for setting in every_setting(indices)}
+    known = {setting.variable: setting for setting in every_setting(names)}
     files = {f"{variable}_FILE": setting for variable, setting in known.items() if setting.secret}
     for variable in sorted(name for name in environ if name.startswith(_PREFIX)):
         if variable in {PATH_VARIABLE, INDICES_VARIABLE}:
             continue
-        setting = known.get(variable) or _of_new_index(variable)
+        setting = known.get(variable) or _of_new_name(variable)
+        secret = files.get(variable) or _of_new_name(variable.removesuffix("_FILE"))
         if setting is not None:
             _read_variable(reading, setting, variable, environ[variable])
-        elif variable in files:
-            _read_secret(reading, files[variable], variable, environ)
+        elif secret is not None and secret.secret:
+            _read_secret(reading, secret, variable, environ)
         else:
-            names = [*known, *files, PATH_VARIABLE, INDICES_VARIABLE]
-            reading.fault(variable, "unknown_variable", f"there is no such setting; {_did_you_mean(variable, names)}")
+            offered = [*known, *files, PATH_VARIABLE, INDICES_VARIABLE]
+            reading.fault(variable, "unknown_variable", f"there is no such setting; {_did_you_mean(variable, offered)}")
     return reading
 
 
@@ -214,11 +221,10 @@ def _replace_indices(file: Reading, text: str) -> None:
         file.fault(INDICES_VARIABLE, "invalid_setting", detail)
 
 
-def _of_new_index(variable: str) -> Setting | None:
-    match variable.split("__"):
-        case ["TASKS_INDICES", index, name] if index and name.lower() in IndexSettings.model_fields:
-            path = ("indices", index.lower().replace("_", "-"), name.lower())
-            return Setting(path, IndexSettings.model_fields[name.lower()])
+def _of_new_name(variable: str) -> Setting | None:
+    match variable.removeprefix(_PREFIX).lower().split("__"):
+        case [section, name, key] if name and section in NAMED and key in NAMED[section].model_fields:
+            return Setting((section, name.replace("_", "-"), key), NAMED[section].model_fields[key])
         case _:
             return None
 
@@ -275,18 +281,19 @@ def _did_you_mean(name: str, known: Iterable[str], shown: Callable[[str], str] =
     return f"there are {', '.join(map(shown, names))}."
 
 
-def _invalid(error: ErrorDetails, origins: Mapping[Keys, str], indices: tuple[str, ...]) -> Fault:
+def _invalid(error: ErrorDetails, origins: Mapping[Keys, str], names: Names) -> Fault:
     """Turn one of pydantic's errors into a fault: where the value came from, and what would be right."""
     path = tuple(str(part) for part in error["loc"])
     origin = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), None)
-    known = {setting.path: setting for setting in every_setting(path[1:2] if path[:1] == ("indices",) else ())}
+    known = {setting.path: setting for setting in every_setting({path[0]: path[1:2]} if path else {})}
     setting = next((known[path[:n]] for n in range(len(path), 0, -1) if path[:n] in known), None)
     own_words = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    if path[:1] == ("indices",) and path[-1:] == ("[key]",):
-        detail = f"{path[1]!r} cannot name an index: lower-case letters, digits and hyphens, a letter first."
+    thing = _THINGS.get(path[0], "") if path else ""
+    if thing and path[-1:] == ("[key]",):
+        detail = f"{path[1]!r} cannot name {thing}: lower-case letters, digits and hyphens, a letter first."
     elif setting is not None and error["type"] == "missing":
-        near = get_close_matches(path[1], [name for name in indices if name != path[1]], n=1)
-        hint = f"; or did you mean the index {near[0]}?" if near else "."
+        near = get_close_matches(path[1], [name for name in names[path[0]] if name != path[1]], n=1)
+        hint = f"; or did you mean the {thing.split()[-1]} {near[0]}?" if near else "."
         origin = origin or next((name for where, name in origins.items() if where[:2] == path[:2]), None)
         detail = f"{setting.key} must be set: {wanted(setting)}{hint}"
     elif setting is not None and error["type"] != "value_error":
@@ -310,7 +317,7 @@ def wanted(setting: Setting) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, kinds))}"
     if origin is list:
-        return "a list of texts"
+        return "a list of whole numbers, at least one" if kinds == [int] else "a list of texts"
     if origin is dict:
         return "a table from column to keyword, text or date"
     pattern = next((rule.pattern for rule in setting.field.metadata if getattr(rule, "pattern", None)), None)

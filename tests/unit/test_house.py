@@ -25,9 +25,10 @@ EVERYONE = {"*"}
 LEAVES = {"errors", "config", "telemetry", "metrics", "fault_points"}
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "config": {"errors", "config_loading", "config_example"},
-    "config_loading": {"errors", "config"},
-    "config_example": {"errors", "config"},
+    "config": {"errors", "config_loading", "config_example", "config_named"},
+    "config_named": set(),
+    "config_loading": {"errors", "config", "config_named"},
+    "config_example": {"errors", "config", "config_named"},
     "telemetry": {"errors"},
     "metrics": set(),
     "fault_points": set(),

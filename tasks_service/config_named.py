@@ -1,0 +1,88 @@
+"""The sections an operator gives names to: export indices (`[indices.NAME]`), destinations (`[destinations.NAME]`).
+
+A part of config.py, which has every other setting and is where they are imported from.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and no unknown key passes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IndexSettings(Section):
+    """An export index: what a task's `export_index` may name."""
+
+    file_prefix: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$", description="Start of its file names.")
+    source: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._*-]*$", description="Index, alias, pattern or folder the documents are read from."
+    )
+    chain_field: str = Field("chain_id", description="Field that holds the chain; every export is filtered by it.")
+    columns: list[str] = Field([], description="Columns of a CSV unless the task names its own; empty: every field.")
+    types: dict[str, Literal["keyword", "text", "date"]] = Field(
+        {}, description="Types of text columns of document files, where the file cannot tell."
+    )
+
+
+def default_indices() -> dict[str, IndexSettings]:
+    """Return the six indices that a configuration without any has."""
+    prefixes = {
+        "transactions": "Transaction",
+        "users": "User",
+        "vouchers": "Voucher",
+        "wallet-ledger": "Wallet",
+        "products": "Product",
+        "product-variants": "ProductVariant",
+    }
+    return {
+        name: IndexSettings.model_validate({"file_prefix": prefix, "source": name}) for name, prefix in prefixes.items()
+    }
+
+
+_PREFIX = re.compile(
+    r"(?:[A-Za-z0-9_=-]|\{chain\})(?:[A-Za-z0-9._=-]|\{chain\})*(?:/(?:[A-Za-z0-9_=-]|\{chain\})(?:[A-Za-z0-9._=-]|\{chain\})*)*"
+)
+
+
+class DestinationSettings(Section):
+    """A customer's bucket: what a task's `destination` may name."""
+
+    kind: Literal["gcs"] = Field(description="gcs (Google Cloud Storage).")
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", description="Bucket files are pushed to.")
+    chains: list[int] = Field(min_length=1, description="Chains whose tasks may name it.")
+    prefix: str = Field(
+        "", description="Start of every object name; may hold {chain}, and must where several chains may name it."
+    )
+    endpoint: str | None = Field(None, description="Another API endpoint than Google's.")
+    timeout_seconds: float = Field(60, gt=0, description="Longest wait for one call.")
+    credentials_file: Path | None = Field(None, description="Service-account key. Unset: the machine's own identity.")
+
+    @field_validator("prefix")
+    @classmethod
+    def _an_object_prefix(cls, prefix: str) -> str:
+        prefix = prefix.strip("/")
+        if prefix and not _PREFIX.fullmatch(prefix):
+            raise ValueError("prefix must be like exports/{chain}: letters, digits and . _ = - between slashes")
+        return prefix
+
+    @model_validator(mode="after")
+    def _chains_apart(self) -> DestinationSettings:
+        if len(set(self.chains)) > 1 and "{chain}" not in self.prefix:
+            raise ValueError(
+                "prefix must hold {chain} where several chains may name the destination: it keeps them apart"
+            )
+        return self
+
+
+NAMED: dict[str, type[Section]] = {"indices": IndexSettings, "destinations": DestinationSettings}
+"""The named sections, each with what one of its names is."""
