@@ -20,10 +20,10 @@ from typing import Any
 from tasks_service.config import GcsSettings
 from tasks_service.errors import StorageError
 from tasks_service.storage import SignedUrl, StoredObject
-from tasks_service.storage.gcs_errors import no_credentials, translated
+from tasks_service.storage.gcs_errors import SECTION, no_credentials, translated
 from tasks_service.storage.gcs_links import DATED_BACK, LONGEST, Download, signed_url
 from tasks_service.storage.gcs_signers import CLOUD_PLATFORM, READ_WRITE, Signer, choose_signer
-from tasks_service.storage.gcs_upload import MARK, Destination, GcsUpload, Marked, described
+from tasks_service.storage.gcs_upload import MARK, Address, GcsUpload, Marked, described
 from tasks_service.storage.names import already_exists, attachment, checked_name, checked_prefix, source_gone
 from tasks_service.storage.patience import Patience
 
@@ -56,9 +56,11 @@ class GcsStorage:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         patience: Patience | None = None,
+        section: str = SECTION,
     ) -> None:
-        """Take the settings, the clock links are dated by, and how long an answer is waited for."""
+        """Take the settings, and their section's name; the clock links are dated by; how long to wait for answers."""
         self._settings = settings
+        self._section = section
         self._name = settings.bucket or ""
         self._endpoint = (settings.endpoint or GOOGLE).rstrip("/")
         self._now = now
@@ -68,25 +70,33 @@ class GcsStorage:
         self._connected: _Connection | None = None
         self._signer: Signer | None = None
 
-    def upload(self, name: str, *, content_type: str) -> AbstractContextManager[GcsUpload]:
-        """Begin an object; see the port. Raises StorageError, StorageUnavailableError."""
-        return self._upload(checked_name(name), content_type)
+    def upload(
+        self, name: str, *, content_type: str, mark: str | None = None, replaces: int = 0
+    ) -> AbstractContextManager[GcsUpload]:
+        """Begin an object; see the port. Raises StorageError, StorageUnavailableError.
+
+        Beyond the port: the mark it is known again by, and the generation that it is to take the place of.
+        """
+        return self._upload(checked_name(name), content_type, mark or secrets.token_hex(16), replaces)
 
     @contextmanager
-    def _upload(self, name: str, content_type: str) -> Generator[GcsUpload]:
+    def _upload(self, name: str, content_type: str, mark: str, replaces: int) -> Generator[GcsUpload]:
         from google.auth.transport.requests import AuthorizedSession
 
-        destination = Destination(
+        address = Address(
             endpoint=self._endpoint,
             bucket=self._name,
+            section=self._section,
             name=name,
             content_type=content_type,
+            mark=mark,
+            replaces=replaces,
             chunk_bytes=self._settings.chunk_bytes,
             timeout=self._timeout,
             patience=self._patience,
         )
         # A session of its own: an upload belongs to one thread, and its connection ends with it.
-        upload = GcsUpload(destination, AuthorizedSession(self._connection().credentials), self)
+        upload = GcsUpload(address, AuthorizedSession(self._connection().credentials), self)
         try:
             upload.begin()
             yield upload
@@ -99,7 +109,7 @@ class GcsStorage:
 
         mark = secrets.token_hex(16)
         generations = [source.generation for source in sources]
-        with translated(self._name):
+        with translated(self._name, self._section):
             bucket = self._connection().bucket
             blob = bucket.blob(checked_name(name))
             told = described(content_type, mark)
@@ -127,11 +137,11 @@ class GcsStorage:
         """Yield the bytes of this generation, asked for range by range, each patiently."""
         from google.api_core.exceptions import NotFound
 
-        with translated(self._name):
+        with translated(self._name, self._section):
             blob = self._connection().bucket.blob(checked_name(stored.name), generation=stored.generation)
         for start in range(0, stored.size, _RANGE_BYTES):
             end = min(start + _RANGE_BYTES, stored.size) - 1
-            with translated(self._name):
+            with translated(self._name, self._section):
                 try:
                     piece: bytes = blob.download_as_bytes(
                         start=start,
@@ -152,7 +162,7 @@ class GcsStorage:
 
     def look(self, name: str, *, patience: Patience | None = None) -> Marked | None:
         """Return the live object and the mark of its upload, or None."""
-        with translated(self._name):
+        with translated(self._name, self._section):
             blob = self._connection().bucket.get_blob(name, timeout=self._timeout, retry=self._retry(patience))
         if blob is None:
             return None
@@ -163,7 +173,7 @@ class GcsStorage:
         """Delete that generation (None: whichever is live); False if it is not there."""
         from google.api_core.exceptions import NotFound, PreconditionFailed
 
-        with translated(self._name):
+        with translated(self._name, self._section):
             blob = self._connection().bucket.blob(checked_name(name), generation=generation)
             try:
                 blob.delete(if_generation_match=generation, timeout=self._timeout, retry=self._retry(patience))
@@ -173,7 +183,7 @@ class GcsStorage:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield the objects whose name begins with the prefix."""
-        with translated(self._name):
+        with translated(self._name, self._section):
             blobs = self._connection().client.list_blobs(
                 self._name,
                 prefix=checked_prefix(prefix),
@@ -187,7 +197,7 @@ class GcsStorage:
     def sign(self, stored: StoredObject, *, file_name: str, content_type: str, lifetime: timedelta) -> SignedUrl:
         """Make a V4 link to exactly this generation. Without a key it is signed by IAM, a call to the network."""
         now = self._now().replace(microsecond=0)
-        with translated(self._name):
+        with translated(self._name, self._section):
             signer = self._link_signer()
             url = signed_url(
                 Download(stored.bucket, stored.name, stored.generation, attachment(file_name), content_type),
@@ -210,7 +220,7 @@ class GcsStorage:
         """Ask once which of the rights that are needed are held, and find who signs links."""
         timeout = min(_CHECK_SECONDS, self._settings.timeout_seconds)
         needed = _WRITING if writing else _READING
-        with translated(self._name):
+        with translated(self._name, self._section):
             missing = self._missing(self._connection(), needed, timeout)
             self._link_signer()
         if missing:
@@ -237,7 +247,7 @@ class GcsStorage:
     def _connection(self) -> _Connection:
         with self._connecting:
             if self._connected is None or self._connected.process != os.getpid():
-                with translated(self._name):
+                with translated(self._name, self._section):
                     self._connected = self._connect()
                     self._signer = None
             return self._connected
@@ -258,7 +268,7 @@ class GcsStorage:
             library: Any = google.auth
             return library.default(scopes=[CLOUD_PLATFORM])[0]
         scope = CLOUD_PLATFORM if self._settings.signing_account else READ_WRITE
-        return _key_credentials(self._settings.credentials_file, scope)
+        return _key_credentials(self._settings.credentials_file, scope, self._section)
 
     def _link_signer(self) -> Signer:
         connection = self._connection()
@@ -289,11 +299,11 @@ class GcsStorage:
         )
 
 
-def _key_credentials(path: Path, scope: str) -> Any:  # noqa: ANN401 -- a vendor's object
+def _key_credentials(path: Path, scope: str, section: str) -> Any:  # noqa: ANN401 -- a vendor's object
     from google.oauth2 import service_account
 
     loader: Any = service_account.Credentials
     try:
         return loader.from_service_account_file(str(path), scopes=[scope])
     except (OSError, ValueError) as error:
-        raise no_credentials() from error
+        raise no_credentials(section) from error

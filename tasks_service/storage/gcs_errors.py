@@ -14,30 +14,35 @@ from typing import Any
 
 from tasks_service.errors import ServiceError, StorageError, StorageUnavailableError, asked_seconds
 
+SECTION = "gcs"
+"""The section of the settings that names the bucket, unless told otherwise."""
+
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @contextmanager
-def translated(bucket: str) -> Generator[None]:
+def translated(bucket: str, section: str = SECTION) -> Generator[None]:
     """Translate every vendor error raised inside; the service's own pass."""
     try:
         yield
     except ServiceError:
         raise
     except Exception as error:
-        ours = translate(error, bucket)
+        ours = translate(error, bucket, section)
         if ours is None:
             raise
         raise ours from error
 
 
-def translate(error: Exception, bucket: str) -> ServiceError | None:
+def translate(error: Exception, bucket: str, section: str = SECTION) -> ServiceError | None:
     """Return the service's error for one of the libraries', or None for an error that is not theirs."""
     judges = (_transport_error, _authentication_error, _api_error)
-    return next((ours for judge in judges if (ours := judge(error, bucket)) is not None), None)
+    return next((ours for judge in judges if (ours := judge(error, bucket, section)) is not None), None)
 
 
-def refused(status: int, text: str, bucket: str, *, retry_after: str | None = None) -> ServiceError:
+def refused(
+    status: int, text: str, bucket: str, section: str = SECTION, *, retry_after: str | None = None
+) -> ServiceError:
     """Return the error of an HTTP status that is not a success. `text` is looked at, never passed on.
 
     `retry_after` is the header of that name.
@@ -51,11 +56,11 @@ def refused(status: int, text: str, bucket: str, *, retry_after: str | None = No
             "Encrypter/Decrypter."
         )
     explained = {
-        401: "Google Cloud Storage does not accept the credentials; check gcs.credentials_file, or the identity of the "
-        "machine.",
+        401: f"Google Cloud Storage does not accept the credentials; check {section}.credentials_file, or the identity "
+        "of the machine.",
         403: f"The service account may not do this in bucket {bucket}; grant it Storage Object User "
         "(roles/storage.objectUser) on the bucket.",
-        404: f"The bucket {bucket} does not exist, or the service account may not see it; check gcs.bucket.",
+        404: f"The bucket {bucket} does not exist, or the service account may not see it; check {section}.bucket.",
     }
     return StorageError(explained.get(status, f"Google Cloud Storage refused the request (HTTP {status})."))
 
@@ -65,15 +70,15 @@ def unavailable(retry_after: float | None = None) -> StorageUnavailableError:
     return StorageUnavailableError("Google Cloud Storage does not answer; it is tried again.", retry_after=retry_after)
 
 
-def no_credentials() -> StorageError:
+def no_credentials(section: str = SECTION) -> StorageError:
     """Return the error of a machine without an identity, or with a key that cannot be read."""
     return StorageError(
-        "There are no usable Google credentials: set gcs.credentials_file to the JSON key of a service account, or run "
-        "where the machine has an identity of its own."
+        f"There are no usable Google credentials: set {section}.credentials_file to the JSON key of a service account, "
+        "or run where the machine has an identity of its own."
     )
 
 
-def _transport_error(error: Exception, bucket: str) -> ServiceError | None:
+def _transport_error(error: Exception, bucket: str, section: str) -> ServiceError | None:
     del bucket
     import requests
     import urllib3
@@ -81,24 +86,24 @@ def _transport_error(error: Exception, bucket: str) -> ServiceError | None:
     if isinstance(
         error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)
     ):
-        return StorageError("gcs.endpoint is not a URL; write it as https://storage.example.com.")
+        return StorageError(f"{section}.endpoint is not a URL; write it as https://storage.example.com.")
     passing = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, ConnectionError)
     return unavailable() if isinstance(error, (*passing, TimeoutError)) else None
 
 
-def _authentication_error(error: Exception, bucket: str) -> ServiceError | None:
+def _authentication_error(error: Exception, bucket: str, section: str) -> ServiceError | None:
     from google.auth import exceptions
 
     if not isinstance(error, exceptions.GoogleAuthError):
         return None
     if isinstance(error, (exceptions.DefaultCredentialsError, exceptions.MalformedError)):
-        return no_credentials()
+        return no_credentials(section)
     transport = isinstance(error, exceptions.TransportError) or isinstance(error.__cause__, exceptions.TransportError)
     untyped: Any = error
-    return unavailable() if transport or untyped.retryable else refused(401, "", bucket)
+    return unavailable() if transport or untyped.retryable else refused(401, "", bucket, section)
 
 
-def _api_error(error: Exception, bucket: str) -> ServiceError | None:
+def _api_error(error: Exception, bucket: str, section: str) -> ServiceError | None:
     from google.api_core import exceptions
 
     if isinstance(error, exceptions.RetryError):
@@ -106,5 +111,5 @@ def _api_error(error: Exception, bucket: str) -> ServiceError | None:
     if isinstance(error, exceptions.GoogleAPICallError):
         untyped: Any = error
         asked = None if untyped.response is None else untyped.response.headers.get("Retry-After")
-        return refused(int(error.code or 503), str(error), bucket, retry_after=asked)
+        return refused(int(error.code or 503), str(error), bucket, section, retry_after=asked)
     return None

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -74,13 +73,22 @@ class Bucket(Protocol):
 
 
 @dataclass(frozen=True)
-class Destination:
-    """Where an upload goes and how it gets there."""
+class Address:
+    """Where an upload goes and how it gets there.
+
+    Attributes:
+        section: of the settings, for errors to name.
+        mark: what the object is known again by.
+        replaces: the generation that must be there until the object takes its place; 0: none.
+    """
 
     endpoint: str
     bucket: str
+    section: str
     name: str
     content_type: str
+    mark: str
+    replaces: int
     chunk_bytes: int
     timeout: tuple[float, float]
     patience: Patience
@@ -89,12 +97,11 @@ class Destination:
 class GcsUpload:
     """An object being written, by one thread. Its owner calls `end` whatever happens."""
 
-    def __init__(self, destination: Destination, transport: Any, bucket: Bucket) -> None:  # noqa: ANN401 -- a vendor's session
+    def __init__(self, address: Address, transport: Any, bucket: Bucket) -> None:  # noqa: ANN401 -- a vendor's session
         """Take where it goes, an authorised requests.Session of its own, and the bucket."""
-        self._to = destination
+        self._to = address
         self._transport = transport
         self._bucket = bucket
-        self._mark = secrets.token_hex(16)
         self._session: str | None = None
         self._buffer = bytearray()
         self._sent = 0
@@ -107,11 +114,11 @@ class GcsUpload:
         """Start the session. Raises StorageError where the name is taken or the bucket refuses."""
         url = (
             f"{self._to.endpoint}/upload/storage/v1/b/{quote(self._to.bucket, safe='')}/o"
-            f"?uploadType=resumable&ifGenerationMatch=0&name={quote(self._to.name, safe='')}"
+            f"?uploadType=resumable&ifGenerationMatch={self._to.replaces}&name={quote(self._to.name, safe='')}"
         )
         metadata = {
             "name": self._to.name,
-            **described(self._to.content_type, self._mark),
+            **described(self._to.content_type, self._to.mark),
         }
         headers = {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": self._to.content_type}
         answer = self._persistently(lambda: self._request("POST", url, json.dumps(metadata).encode(), headers))
@@ -142,7 +149,7 @@ class GcsUpload:
         self._finishing = True
         self._send(bytes(self._buffer), total=self._sent + len(self._buffer))
         found = self._bucket.look(self._to.name)
-        if found is None or found.mark != self._mark:
+        if found is None or found.mark != self._to.mark:
             raise StorageUnavailableError("The object went while it was being finished; try again.")
         self._committed = True
         return found.stored
@@ -243,16 +250,16 @@ class GcsUpload:
 
     def _refused(self, answer: Any) -> ServiceError:  # noqa: ANN401 -- a vendor's response
         asked = answer.headers.get("Retry-After")
-        return refused(answer.status_code, answer.text, self._to.bucket, retry_after=asked)
+        return refused(answer.status_code, answer.text, self._to.bucket, self._to.section, retry_after=asked)
 
     def _is_ours(self) -> bool:
         found = self._bucket.look(self._to.name)
-        return found is not None and found.mark == self._mark
+        return found is not None and found.mark == self._to.mark
 
     # -- requests -----------------------------------------------------------------------------------------------
 
     def _request(self, method: str, url: str | None, data: bytes, headers: dict[str, str]) -> Any:  # noqa: ANN401 -- a vendor's response
-        with translated(self._to.bucket):
+        with translated(self._to.bucket, self._to.section):
             return self._transport.request(
                 method, url, data=data, headers=headers, timeout=self._to.timeout, allow_redirects=False
             )
@@ -287,12 +294,12 @@ class GcsUpload:
                 )
 
     def _cancel(self) -> None:
-        with translated(self._to.bucket):
+        with translated(self._to.bucket, self._to.section):
             self._transport.request("DELETE", self._session, headers={"Content-Length": "0"}, timeout=_CLEAN_UP_TIMEOUT)
 
     def _remove(self) -> None:
         if not self._finishing:
             return
         found = self._bucket.look(self._to.name, patience=_CLEAN_UP)
-        if found is not None and found.mark == self._mark:
+        if found is not None and found.mark == self._to.mark:
             self._bucket.delete(self._to.name, generation=found.stored.generation, patience=_CLEAN_UP)

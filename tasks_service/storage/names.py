@@ -39,9 +39,13 @@ def checked_prefix(prefix: str) -> str:
     return prefix
 
 
-def already_exists() -> StorageError:
+class NameTakenError(StorageError):
+    """There is an object of that name, or another one than was to be replaced."""
+
+
+def already_exists() -> NameTakenError:
     """Return the error of an upload to a name that is taken; both adapters raise it."""
-    return StorageError("An object of that name exists already and is never overwritten; write under a new name.")
+    return NameTakenError("An object of that name exists already and is never overwritten; write under a new name.")
 
 
 def source_gone() -> CorruptUploadError:

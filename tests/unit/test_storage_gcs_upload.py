@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from tasks_service.errors import ServiceError, StorageError, StorageUnavailableError
 from tasks_service.storage import StoredObject
-from tasks_service.storage.gcs_upload import Destination, GcsUpload, Marked
+from tasks_service.storage.gcs_upload import Address, GcsUpload, Marked
 from tasks_service.storage.patience import Patience
 
 CHUNK = 1024
 """Smaller than Google takes; nothing here depends on it."""
 
 SESSION = "https://storage.test/session"
+MARK = "mark of the tests"
 
 
 def impatient() -> Patience:
@@ -90,28 +91,45 @@ class Script:
 STARTED = Answer(200, {"Location": SESSION})
 
 
-def begun(script: Script, patience: Patience | None = None) -> GcsUpload:
-    to = Destination("https://storage.test", "bucket", "a/b.csv", "text/csv", CHUNK, (1, 1), patience or impatient())
+def begun(script: Script, patience: Patience | None = None, replaces: int = 0) -> GcsUpload:
+    to = Address(
+        endpoint="https://storage.test",
+        bucket="bucket",
+        section="gcs",
+        name="a/b.csv",
+        content_type="text/csv",
+        mark=MARK,
+        replaces=replaces,
+        chunk_bytes=CHUNK,
+        timeout=(1, 1),
+        patience=patience or impatient(),
+    )
     upload = GcsUpload(to, script, script)
     upload.begin()
     return upload
 
 
-def stored(upload: GcsUpload, *, mark: str | None = None) -> Marked:
-    return Marked(StoredObject("bucket", "a/b.csv", 7, 1, "x", datetime.now(UTC)), mark or upload._mark)
+def stored(*, mark: str = MARK) -> Marked:
+    return Marked(StoredObject("bucket", "a/b.csv", 7, 1, "x", datetime.now(UTC)), mark)
 
 
 def test_the_start_asks_for_a_new_object_and_marks_it() -> None:
     script = Script(STARTED)
-    upload = begun(script)
+    begun(script)
     (asked,) = script.asked
     assert asked.method == "POST"
     assert asked.url == (
         "https://storage.test/upload/storage/v1/b/bucket/o?uploadType=resumable&ifGenerationMatch=0&name=a%2Fb.csv"
     )
-    assert upload._mark.encode() in asked.body
+    assert MARK.encode() in asked.body
     assert b'"contentType": "text/csv"' in asked.body
     assert b"contentEncoding" not in asked.body
+
+
+def test_the_object_that_is_to_be_replaced_is_named_by_its_generation() -> None:
+    script = Script(STARTED)
+    begun(script, replaces=7)
+    assert "ifGenerationMatch=7&" in script.asked[0].url
 
 
 def test_the_last_bytes_wait_for_the_commit() -> None:
@@ -120,7 +138,7 @@ def test_the_last_bytes_wait_for_the_commit() -> None:
     upload = begun(script)
     upload.write(b"x" * 2 * CHUNK)
     assert [request.headers["Content-Range"] for request in script.asked[1:]] == [f"bytes 0-{CHUNK - 1}/*"]
-    script.found = stored(upload)
+    script.found = stored()
     upload.commit()
     last = script.asked[-1]
     assert last.headers["Content-Range"] == f"bytes {CHUNK}-{2 * CHUNK - 1}/{2 * CHUNK}"
@@ -132,7 +150,7 @@ def test_the_last_bytes_wait_for_the_commit() -> None:
 def test_an_empty_object_is_one_request_of_no_bytes() -> None:
     script = Script(STARTED, Answer(200))
     upload = begun(script)
-    script.found = stored(upload)
+    script.found = stored()
     upload.commit()
     assert (script.asked[-1].headers["Content-Range"], script.asked[-1].body) == ("bytes */0", b"")
 
@@ -151,7 +169,7 @@ def test_a_chunk_persisted_in_part_is_sent_from_there() -> None:
 def test_all_persisted_but_not_finalised_is_finalised_by_a_request_of_no_bytes() -> None:
     script = Script(STARTED, requests.ConnectionError(), incomplete(10), Answer(200))
     upload = begun(script)
-    script.found = stored(upload)
+    script.found = stored()
     upload.write(b"x" * 10)
     upload.commit()
     assert [request.headers["Content-Range"] for request in script.asked[1:]] == [
@@ -215,7 +233,7 @@ def test_a_start_without_a_session_is_refused() -> None:
 def test_a_412_on_somebody_elses_object() -> None:
     script = Script(STARTED, Answer(412))
     upload = begun(script)
-    script.found = stored(upload, mark="another")
+    script.found = stored(mark="another")
     upload.write(b"x")
     with pytest.raises(StorageError, match="exists already"):
         upload.commit()
@@ -227,7 +245,7 @@ def test_a_412_on_somebody_elses_object() -> None:
 def test_an_object_replaced_before_we_looked_is_not_ours() -> None:
     script = Script(STARTED, Answer(200))
     upload = begun(script)
-    for found in (None, stored(upload, mark="another")):
+    for found in (None, stored(mark="another")):
         script.found = found
         upload._broken = False
         script.answers = [Answer(200)]
@@ -241,7 +259,7 @@ def test_ending_without_a_commit_deletes_what_is_ours_and_nothing_else() -> None
     upload.write(b"x")
     with pytest.raises(StorageUnavailableError):
         upload.commit()
-    script.found = stored(upload)
+    script.found = stored()
     upload.end()
     assert script.deleted == [7]
 
@@ -250,7 +268,7 @@ def test_ending_before_the_commit_looks_for_nothing() -> None:
     """An object of that name cannot be ours then: its last bytes were never sent."""
     script = Script(STARTED)
     upload = begun(script)
-    script.found = stored(upload)
+    script.found = stored()
     upload.end()
     assert script.deleted == []
 
@@ -299,7 +317,7 @@ def test_whatever_happens_on_the_way_the_bytes_arrive_once_and_in_order(
     for piece in pieces:
         upload.write(piece)
         assert not server.finalised
-    script.found = stored(upload)
+    script.found = stored()
     upload.commit()
     assert server.finalised
     assert server.content == b"".join(pieces)
