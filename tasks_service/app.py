@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks_service.config import Settings
 from tasks_service.database.engine import Database
+from tasks_service.destinations.registry import Destinations
 from tasks_service.executors import Executor
 from tasks_service.sources import Source
 from tasks_service.sources.links import Links
@@ -33,12 +34,14 @@ class Services:
     storage: Storage
     executor: Executor
     secret_key: bytes
+    destinations: Destinations = field(default_factory=Destinations)
 
     def close(self) -> None:
         """Release connections; the services are not used afterwards."""
         self.executor.close()
         self.source.close()
         self.storage.close()
+        self.destinations.close()
         self.database.dispose()
 
 
@@ -53,6 +56,7 @@ def build(settings: Settings) -> Services:
         storage=_storage(settings, secret_key),
         executor=_executor(settings, database),
         secret_key=secret_key,
+        destinations=Destinations(settings.destinations),
     )
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """Documents and bytes written so far, the exact total of the snapshot, and bytes of the file read back."""
+    """Documents and bytes written so far, the snapshot's exact total, and bytes read back, and pushed."""
 
     rows: int = 0
     total: int | None = None
     bytes_written: int = 0
     bytes_verified: int = 0
+    bytes_pushed: int = 0
 
 
 Report = Callable[[Progress], None]

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,12 +24,14 @@ from tasks_service import metrics, sweeper
 from tasks_service.app import Services
 from tasks_service.artifacts.leavings import delete_objects
 from tasks_service.artifacts.sealing import Exported
+from tasks_service.artifacts.writing import taking_back
 from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, clients, tasks
 from tasks_service.database.claims import Claim
 from tasks_service.database.engine import RETRY_SECONDS
 from tasks_service.database.processes import State
 from tasks_service.dealing import RunBoard
+from tasks_service.destinations.pushing import Push, plan_push, push_files
 from tasks_service.errors import (
     Cancelled,
     Interrupted,
@@ -44,6 +47,7 @@ from tasks_service.helping import Helper
 from tasks_service.lease import Drain, Lease
 from tasks_service.loops import Loops, attempted
 from tasks_service.order import ExportOrder
+from tasks_service.progress import Progress, Report
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -162,7 +166,9 @@ class Worker:
                 order = self._order(claim)
                 self._name_object(claim, order.object_name)
                 board = RunBoard(self._services.database, self._services.executor, claim, order)
+                self._check_destination(order)
                 exported = run_export(order, self._services.source, self._services.storage, lease.report, board)
+                exported = self._push(claim, order, exported, lease.report)
                 self._publish(claim, order, exported)
                 _count_published(order, exported, time.monotonic() - started)
         except LeaseLost:
@@ -240,6 +246,33 @@ class Worker:
         if not self._record("object", lambda session, _: claims.name_object(session, claim, name)):
             raise LeaseLost
 
+    def _check_destination(self, order: ExportOrder) -> None:
+        """Raise DestinationGoneError before anything is read for nothing."""
+        if (wanted := order.target.get("destination")) is not None:
+            self._services.destinations.get(wanted["name"], chain=order.chain)
+
+    def _push(self, claim: Claim, order: ExportOrder, exported: Exported, report: Report) -> Exported:
+        """Push the files to the destination, where the task names one; the artifact says so then."""
+        artifact, wanted = exported.artifact, order.target.get("destination")
+        if artifact is None or wanted is None:
+            return exported
+        destinations, storage = self._services.destinations, self._services.storage
+        with taking_back(storage) as committed:
+            committed.objects += exported.objects
+            destination = destinations.get(wanted["name"], chain=order.chain)
+            push = plan_push(order, artifact, destination, destinations.settings[wanted["name"]].prefix)
+            former = self._note_push(claim, push)
+            read = artifact["documents"]
+            written = Progress(rows=read, total=read, bytes_written=artifact["bytes"])
+            pushed = push_files(push, storage, destination, report, written, former)
+        return replace(exported, artifact=artifact | {"destination": pushed})
+
+    def _note_push(self, claim: Claim, push: Push) -> frozenset[str]:
+        """Note where the attempt pushes to, before its first byte; return the marks of the run's earlier attempts."""
+        if not self._record("push", lambda session, _: claims.note_push(session, claim, push.note)):
+            raise LeaseLost
+        return self._services.database.retrying(lambda session: claims.former_marks(session, claim))
+
     def _publish(self, claim: Claim, order: ExportOrder, exported: Exported) -> None:
         """Make the artifact *the* one of the run, by compare-and-set; delete it where the run is another's by now."""
         days = order.target.get("retention_days") or self._services.settings.storage.retention_days
@@ -310,7 +343,7 @@ class Worker:
             return
         self._swept_at = time.monotonic()
         self._loop.tick(within_seconds=_LONGEST_SWEEP_SECONDS)
-        sweeper.sweep(self._services.database, self._services.storage)
+        sweeper.sweep(self._services.database, self._services.storage, self._services.destinations)
 
 
 def _count_published(order: ExportOrder, exported: Exported, seconds: float) -> None:

@@ -193,6 +193,25 @@ class ResultFile(Answer):
     crc32c: str
 
 
+class PushedFile(Answer):
+    """An object in the customer's own bucket."""
+
+    file_name: str
+    uri: str
+    bytes: int
+    crc32c: str = Field(description="As the destination reports it.")
+
+
+class Pushed(Answer):
+    """Where the files were pushed to before they were published. They are not deleted with the task or the result."""
+
+    name: str = Field(description="The destination, as `target.destination` names it.")
+    uri: str = Field(description="The folder they lie in.")
+    pushed_at: DateTime
+    files: list[PushedFile] = Field(description="The file, the numbered files or the archive.")
+    manifest: PushedFile
+
+
 class Result(Answer):
     """The file of the run that made the task DONE."""
 
@@ -210,6 +229,7 @@ class Result(Answer):
     suspicious_cells: int = Field(description="Cells a spreadsheet could take for a formula.")
     snapshot_at: DateTime
     expires_at: DateTime | None
+    destination: Pushed | None = Field(description="Null where the task names no destination.")
 
 
 class ListedTask(Answer):

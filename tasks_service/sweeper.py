@@ -1,5 +1,7 @@
 """Deleting what nobody may download any more: objects of attempts that were not published, and expired files.
 
+What such an attempt pushed to a customer's bucket goes too; what a published run pushed there is the customer's.
+
 Answers remembered for an Idempotency-Key go the same way once nobody repeats a request that old, and the rows of
 processes that ended without a word.
 
@@ -22,6 +24,8 @@ from tasks_service import metrics
 from tasks_service.artifacts.leavings import delete_attempt, delete_folder, delete_result
 from tasks_service.database import claims, parts, processes, tasks
 from tasks_service.database.engine import Database
+from tasks_service.destinations.pushing import remove_left
+from tasks_service.destinations.registry import Destinations
 from tasks_service.errors import ServiceError, TransientError
 from tasks_service.fault_points import fault_point
 from tasks_service.storage import Storage
@@ -34,19 +38,23 @@ _BATCH = 100
 _SETTLED_SECONDS = 3600.0
 """How long after an attempt's end its worker may still finish an upload; far longer than one takes to stop."""
 
+_PUSHES_SOUGHT = timedelta(days=7)
+"""How long what is left at a destination that refuses, or is gone, is sought before an operator is told of it."""
+
 _ANSWERS_KEPT = timedelta(days=2)
 """How long an Idempotency-Key is remembered; the field's custom is at least one day."""
 
 
-def sweep(database: Database, storage: Storage) -> int:
+def sweep(database: Database, storage: Storage, destinations: Destinations | None = None) -> int:
     """Delete orphaned and expired objects, a batch of each; return how many were deleted.
 
     Raises:
         TransientError: the database or the storage did not answer; what is left is swept another time, rather than
-            waited for object by object.
+            waited for object by object. A destination that does not answer keeps nothing else waiting.
     """
     database.retrying(lambda session: _forget(session, database.now(session)))
     deleted = _sweep_orphans(database, storage) + _sweep_parts(database, storage) + _sweep_expired(database, storage)
+    deleted += _sweep_pushes(database, destinations or Destinations())
     metrics.SWEEPS.count(outcome="ok")
     return deleted
 
@@ -99,6 +107,38 @@ def _sweep_expired(database: Database, storage: Storage) -> int:
             _write(database, partial(claims.mark_file_deleted, run_id=file.run_id))
             log.info("sweep.expired_deleted", run_id=file.run_id, objects=gone)
     return deleted
+
+
+def _sweep_pushes(database: Database, destinations: Destinations) -> int:
+    """Delete what unpublished attempts left at destinations; look again later, as for their objects."""
+    deleted = 0
+    for left in _read(database, partial(claims.sweepable_pushes, settled_seconds=_SETTLED_SECONDS)):
+        gone = _removed(destinations, left)
+        if gone:
+            deleted += gone
+            metrics.SWEPT.count(gone, kind="pushed")
+            log.info("sweep.push_deleted", run_id=left.run_id, destination=left.push["destination"], objects=gone)
+        given_up = gone is None and database.retrying(database.now) > left.ended_at + _PUSHES_SOUGHT
+        if given_up:
+            objects = [f"{left.push['place']}/{name}" for name in left.push["objects"]]
+            log.error("sweep.push_left", run_id=left.run_id, destination=left.push["destination"], objects=objects)
+        if given_up or (gone is not None and left.settled):
+            _write(database, partial(claims.mark_push_swept, attempt_id=left.attempt_id))
+    return deleted
+
+
+def _removed(destinations: Destinations, left: claims.LeftPush) -> int | None:
+    """Delete what an attempt left at its destination, and return how much; None where that cannot be done now."""
+    name = left.push["destination"]
+    destination = destinations.find(name, left.push["place"])
+    if destination is None:
+        return None
+    try:
+        return remove_left(left.push, destination, ended_at=left.ended_at)
+    except ServiceError as error:
+        destinations.rest(name)
+        log.warning("sweep.push_failed", run_id=left.run_id, destination=name, code=error.code)
+        return None
 
 
 def _deleted(delete: Callable[[], int], run_id: int) -> int | None:

@@ -23,6 +23,17 @@ _OPTIONS = {
     "nested": {"enum": ["json", "flatten", "explode"], "default": "json"},
     "explode": {"type": "string"},
 }
+_DESTINATION = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "path": {"type": "string", "minLength": 1, "maxLength": 400, "default": "{task}/{run}"},
+        "overwrite": {"type": "boolean", "default": False},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
+Destination = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, _DESTINATION, {"type": "null"}]})]
 Columns = Annotated[
     list[Any],
     WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _COLUMN]}}),
@@ -60,6 +71,11 @@ class Target(BaseModel):
         None, description="Several numbered files, `Product_Export-12345-0001.csv`, instead of one."
     )
     archive: Literal["zip"] | None = Field(None, description="One zip archive that holds the file, or all of them.")
+    destination: Destination = Field(
+        None,
+        description="A destination of the chain, by its name, or as an object: the files are pushed there too, before "
+        "the run is `done`. `path` may hold {chain}, {task}, {run}, {index}, {year}, {month}, {day}, {hour}, {minute}.",
+    )
     options: Options | None = Field(
         None,
         description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula); nested: "

@@ -19,6 +19,7 @@ from segments import Catalog, SegmentError, Tree, compile_segment, is_relative, 
 from tasks_service import schedule
 from tasks_service.api.bodies import nearest, shown
 from tasks_service.api.saved_segments_use import Saved, find_saved, unfit
+from tasks_service.api.target_destinations import destination_faults, stored_destination
 from tasks_service.app import Services
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
@@ -79,6 +80,7 @@ def define(
     target = _object(document, "target")
     index, catalog = _index_of(services, target, findings)
     _check_target(target, index, catalog, findings)
+    _check_destination(services, target, findings, chain=chain)
     trigger: dict[str, Any] = {}
     if _object(document, "trigger") is not None:
         trigger, faults = schedule.check_trigger(document["trigger"], now=now)
@@ -103,6 +105,7 @@ def redefine(
     members = dict(target)
     index, catalog = _index_of(services, members, findings)
     _check_target(members, index, catalog, findings)
+    _check_destination(services, members, findings, chain=chain)
     _with_segment(services, trigger, members, catalog, findings, chain=chain, now=now)
     findings.raise_if_any()
     if index is None:
@@ -271,6 +274,14 @@ def _check_target(
         findings.add(check_by_catalog(members, catalog, index))
 
 
+def _check_destination(
+    services: Services, target: dict[str, Any] | None, findings: Findings, *, chain: int | None
+) -> None:
+    if target is not None:
+        known = chain if findings.sound("/chain") else None
+        findings.add(destination_faults(target.get("destination"), services.destinations, chain=known))
+
+
 def _split_faults(split: object, export_format: str) -> list[Fault]:
     """Return what is wrong with where files are to end; the shape is judged by the model."""
     if not isinstance(split, dict):
@@ -323,6 +334,8 @@ def _stored_target(target: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in target.items() if value is not None and name not in _NOT_STORED}
     if (split := kept.get("split")) is not None:
         kept["split"] = {name: value for name, value in split.items() if value is not None}
+    if (destination := kept.get("destination")) is not None:
+        kept["destination"] = stored_destination(destination)
     kept["export_format"] = target.get("export_format") or target.get("format") or "csv"
     first = ("action", "export_index", "export_format")
     return {name: kept[name] for name in first} | kept

@@ -100,7 +100,14 @@ def result(run: Run | None) -> Document | None:
         "suspicious_cells": artifact.get("suspicious_cells", 0),
         "snapshot_at": moment(datetime.fromisoformat(artifact["snapshot_at"])),
         "expires_at": moment_or_none(run.expires_at),
+        "destination": _pushed(artifact.get("destination")),
     }
+
+
+def _pushed(document: Document | None) -> Document | None:
+    if document is None:
+        return None
+    return document | {"pushed_at": moment(datetime.fromisoformat(document["pushed_at"]))}
 
 
 def _files(artifact: Document) -> list[Document] | None:

@@ -101,6 +101,8 @@ def _checks(call: Invocation, settings: Settings) -> Iterator[tuple[str, str, Ch
         yield f"index {name}", "source", lambda index=index: _index(built(), index)
     yield "storage", "", lambda: _storage(built())
     yield "download link", "storage", lambda: _link(built())
+    for name in settings.destinations:
+        yield f"destination {name}", "", lambda name=name: _destination(built(), name)
     yield "disk", "", lambda: _disk(settings)
 
 
@@ -255,6 +257,17 @@ def _followed(url: str, settings: Settings) -> tuple[Verdict, str]:
     if content != _PROBE:
         return "wrong", "A signed link answered with something else than the object."
     return "ok", "A signed link was followed, and gave the object."
+
+
+def _destination(services: Services, name: str) -> Iterator[tuple[Verdict, str]]:
+    """Do at a destination what a push does, as the first chain that may."""
+    from tasks_service.destinations.pushing import probe
+
+    settings = services.settings.destinations[name]
+    chain = settings.chains[0]
+    destination = services.destinations.get(name, chain=chain)
+    probe(destination, settings.prefix.replace("{chain}", str(chain)))
+    yield "ok", f"{destination.place}: an object was written, found and deleted."
 
 
 def _disk(settings: Settings) -> Iterator[tuple[Verdict, str]]:

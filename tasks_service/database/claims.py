@@ -21,8 +21,16 @@ from tasks_service.database.counting import attempt_ended, run_claimed, run_resc
 from tasks_service.database.endings import cancelled, fail, hand_back, publish
 from tasks_service.database.fairness import fairest, one_claim_at_a_time
 from tasks_service.database.journal import log_event
-from tasks_service.database.leases import Beat, Claim, beat, name_object, record_query
-from tasks_service.database.leftovers import expired_files, mark_file_deleted, mark_swept, sweepable
+from tasks_service.database.leases import Beat, Claim, beat, former_marks, name_object, note_push, record_query
+from tasks_service.database.leftovers import (
+    LeftPush,
+    expired_files,
+    mark_file_deleted,
+    mark_push_swept,
+    mark_swept,
+    sweepable,
+    sweepable_pushes,
+)
 from tasks_service.database.models import Attempt, Run, Task
 from tasks_service.database.runs import lock_task, task_after
 from tasks_service.database.statements import changed, identity
@@ -31,18 +39,23 @@ from tasks_service.fault_points import fault_point
 __all__ = [
     "Beat",
     "Claim",
+    "LeftPush",
     "beat",
     "cancelled",
     "claim_run",
     "expired_files",
     "fail",
+    "former_marks",
     "hand_back",
     "mark_file_deleted",
+    "mark_push_swept",
     "mark_swept",
     "name_object",
+    "note_push",
     "publish",
     "record_query",
     "sweepable",
+    "sweepable_pushes",
 ]
 
 

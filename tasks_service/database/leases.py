@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import case, literal, update
-from sqlmodel import Session, col, or_
+from sqlmodel import Session, col, or_, select
 
 from tasks_service.database.counting import write_fenced
 from tasks_service.database.models import Attempt, Instant, Run
@@ -103,6 +103,37 @@ def name_object(session: Session, claim: Claim, object_name: str) -> bool:
         write_fenced(session, claim.run_id, "object_name")
         return False
     return True
+
+
+def note_push(session: Session, claim: Claim, push: dict[str, Any]) -> bool:
+    """Note where at a destination this attempt pushes its files to, before the first byte.
+
+    The sweeper finds it whatever becomes of the worker.
+    """
+    noted = session.exec(
+        update(Attempt)
+        .where(
+            col(Attempt.run_id) == claim.run_id,
+            col(Attempt.lease_token) == claim.lease_token,
+            col(Attempt.ended_at).is_(None),
+        )
+        .values(push=push)
+        .execution_options(synchronize_session=False)
+    )
+    if not changed(noted):
+        write_fenced(session, claim.run_id, "push")
+        return False
+    return True
+
+
+def former_marks(session: Session, claim: Claim) -> frozenset[str]:
+    """Return the marks of what earlier attempts of the run may have left at its destination."""
+    query = select(Attempt).where(
+        col(Attempt.run_id) == claim.run_id,
+        col(Attempt.lease_token) < claim.lease_token,
+        col(Attempt.push).is_not(None),
+    )
+    return frozenset(one.push["mark"] for one in session.exec(query).all() if one.push is not None)
 
 
 def record_query(session: Session, claim: Claim, query: dict[str, Any]) -> bool:

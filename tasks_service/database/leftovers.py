@@ -1,6 +1,6 @@
 """What lies in the storage and is nobody's any more.
 
-Objects of attempts that were not published, expired files.
+Objects of attempts that were not published, there and at destinations, and expired files.
 
 An attempt is listed only once it has ended here, by the same compare-and-set that fences its worker; so
 nothing is listed that could still become the file of a run. Called by sweeper.py (through claims.py).
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, literal_column, update
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, or_, select
 
 from tasks_service.database.models import Attempt, Run, Task
 from tasks_service.database.statements import identity
@@ -21,6 +21,10 @@ from tasks_service.database.statements import identity
 _UNSWEPT: ColumnElement[bool] = literal_column(
     "object_name IS NOT NULL AND swept_at IS NULL AND outcome <> 'published'", Boolean
 )
+_UNSWEPT_PUSH: ColumnElement[bool] = literal_column(
+    "push IS NOT NULL AND push_swept_at IS NULL AND outcome <> 'published'", Boolean
+)
+_FRESH = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,20 @@ class Orphan:
     attempt_id: int
     run_id: int
     object_name: str
+
+
+@dataclass(frozen=True)
+class LeftPush:
+    """What an attempt that was not published may have left at a destination.
+
+    `push` is as it was noted (destinations/pushing.py); `settled` says that nothing can come to it any more.
+    """
+
+    attempt_id: int
+    run_id: int
+    push: dict[str, Any]
+    ended_at: datetime
+    settled: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,34 @@ def sweepable(session: Session, *, now: datetime, limit: int, settled_seconds: f
 def mark_swept(session: Session, attempt_id: int, *, now: datetime) -> None:
     """Note that nothing of this attempt lies in the storage any more."""
     session.exec(update(Attempt).where(col(Attempt.id) == attempt_id).values(swept_at=now))
+
+
+def sweepable_pushes(session: Session, *, now: datetime, limit: int, settled_seconds: float = 0) -> list[LeftPush]:
+    """Return the pushes of attempts that ended unpublished, of runs that are final, and were not swept.
+
+    Oldest end first. While a run goes on its next attempt replaces what lies at the destination; nothing of it is
+    touched then. Those that ended within the last `_FRESH` are returned, and those that ended `settled_seconds` ago or
+    earlier: a destination is somebody else's, and not asked all the time.
+    """
+    settled = now - timedelta(seconds=settled_seconds)
+    query = (
+        select(Attempt)
+        .join(Run, col(Run.id) == col(Attempt.run_id))
+        .where(_UNSWEPT_PUSH, col(Run.state).in_(("done", "failed", "cancelled")))
+        .where(or_(col(Attempt.ended_at) > now - _FRESH, col(Attempt.ended_at) <= settled))
+        .order_by(col(Attempt.ended_at), col(Attempt.id))
+        .limit(limit)
+    )
+    return [
+        LeftPush(identity(one), one.run_id, one.push, one.ended_at, settled=one.ended_at <= settled)
+        for one in session.exec(query).all()
+        if one.push is not None and one.ended_at is not None
+    ]
+
+
+def mark_push_swept(session: Session, attempt_id: int, *, now: datetime) -> None:
+    """Note that nothing of this attempt lies at its destination any more, or is looked for no more."""
+    session.exec(update(Attempt).where(col(Attempt.id) == attempt_id).values(push_swept_at=now))
 
 
 def expired_files(session: Session, *, now: datetime, limit: int) -> list[ExpiredFile]:

@@ -277,7 +277,8 @@ class Attempt(SQLModel, table=True):
 
     `outcome`: published | failed | retried | interrupted | cancelled | abandoned (its lease lapsed).
     `object_name` is where it writes (its file, in a folder that is the attempt's own), known before the first byte,
-    so that the sweeper finds what a killed worker left; `swept_at` says it looked.
+    so that the sweeper finds what a killed worker left; `swept_at` says it looked. `push` and `push_swept_at` are the
+    same of its destination (destinations/pushing.py).
     """
 
     __tablename__: ClassVar[Any] = "attempt"
@@ -287,6 +288,11 @@ class Attempt(SQLModel, table=True):
             "attempt_unswept",
             "ended_at",
             **partial_index("object_name IS NOT NULL AND swept_at IS NULL AND outcome <> 'published'"),
+        ),
+        Index(
+            "attempt_push_unswept",
+            "ended_at",
+            **partial_index("push IS NOT NULL AND push_swept_at IS NULL AND outcome <> 'published'"),
         ),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
@@ -301,6 +307,8 @@ class Attempt(SQLModel, table=True):
     code: str | None = None
     detail: str | None = None
     swept_at: datetime | None = _instant()
+    push: dict[str, Any] | None = Field(default=None, sa_column=Column(Json))
+    push_swept_at: datetime | None = _instant()
 
 
 class Event(SQLModel, table=True):

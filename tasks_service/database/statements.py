@@ -12,13 +12,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 from sqlmodel.sql.expression import SelectOfScalar
 
-from tasks_service.database.models import Backfill, Process, Run, SavedSegment, SegmentVersion, Task
+from tasks_service.database.models import Attempt, Backfill, Process, Run, SavedSegment, SegmentVersion, Task
 
 Direction = Literal["next", "previous"]
 Row = TypeVar("Row", Run, Task, SavedSegment, SegmentVersion, Backfill, Process)
 
 
-def identity(row: Task | Run | SavedSegment | Backfill) -> int:
+def identity(row: Task | Run | Attempt | SavedSegment | Backfill) -> int:
     """Return the id of a stored row."""
     if row.id is None:
         raise ValueError("the row is not stored yet")

@@ -4,8 +4,9 @@ What lives here: the list, which is what code counts by (`metrics.BEATS.count()`
 docs/operations.md explains. What does not: where the values are kept (processes.py) and what /metrics answers
 (scrape.py). Called by everyone; a call costs about two microseconds and never raises for a full disk.
 
-Labels are bounded: states, slugs of errors and reasons, names of configured indices, templates of routes. Never an id,
-never a text of somebody's. Chains are a label of three gauges alone, of at most so many (`CHAINS_SHOWN`).
+Labels are bounded: states, slugs of errors and reasons, names of configured indices and destinations, templates of
+routes. Never an id, never a text of somebody's. Chains are a label of three gauges alone, of at most so many
+(`CHAINS_SHOWN`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ FENCED_WRITES = Counter(
     "tasks_service_fenced_writes_total",
     "Writes of a worker that had lost its run; they changed nothing.",
     ("write",),
-    starts=("beat", "object_name", "published", "failed", "retried", "interrupted", "cancelled"),
+    starts=("beat", "object_name", "push", "published", "failed", "retried", "interrupted", "cancelled"),
 )
 CANCEL_DELAY = Histogram("tasks_service_cancel_delay_seconds", "From asked to cancelled.", bounds=_LATE)
 BEATS = Counter(
@@ -78,11 +79,18 @@ EXPORT_SECONDS = Histogram(
 )
 EXPORT_ROWS = Counter("tasks_service_export_rows_total", "Rows published.", ("index", "format"))
 EXPORT_BYTES = Counter("tasks_service_export_bytes_total", "Bytes published.", ("index", "format"))
+PUSHES = Counter(
+    "tasks_service_pushes_total",
+    "Pushes to destinations, by outcome: pushed, failed, stopped.",
+    ("destination", "outcome"),
+)
+PUSH_SECONDS = Histogram("tasks_service_push_seconds", "Pushes that came to their end.", ("destination",), bounds=_WORK)
+PUSH_BYTES = Counter("tasks_service_push_bytes_total", "Bytes pushed to destinations.", ("destination",))
 SWEPT = Counter(
     "tasks_service_swept_objects_total",
-    "Objects deleted by the sweeper: orphan, parts, expired.",
+    "Objects deleted by the sweeper: orphan, parts, pushed, expired.",
     ("kind",),
-    starts=("orphan", "parts", "expired"),
+    starts=("orphan", "parts", "pushed", "expired"),
 )
 SWEEPS = Counter(
     "tasks_service_sweeps_total",

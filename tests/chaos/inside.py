@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -61,12 +61,14 @@ class Place:
         url: the database, by the way this process reaches it.
         directory: of the installation: documents, exports, state, log.
         port: what a web process listens on.
+        destinations: of the configuration.
     """
 
     url: str
     clock: Clock | None
     directory: Path
     port: int = 0
+    destinations: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def settings(self) -> Settings:
         """The installation's settings: the defaults, but for what must be quick."""
@@ -85,6 +87,7 @@ class Place:
                 "max_attempts": 1000,
             },
             "limits": {"queued_per_chain": 100_000},
+            "destinations": self.destinations,
             "web": {"port": self.port, "workers": 1, "threads": 4, "graceful_timeout_seconds": 2},
         }
         if self.url.startswith("postgresql"):
@@ -107,7 +110,9 @@ class Place:
         later = replace(self.clock, shown=self.clock.shown + later_by)
         services = replace(self, clock=later).services()
         eventually(
-            lambda: sweeper.sweep(services.database, services.storage) == 0, timeout=120, what="nothing to sweep"
+            lambda: sweeper.sweep(services.database, services.storage, services.destinations) == 0,
+            timeout=120,
+            what="nothing to sweep",
         )
         services.close()
 

@@ -41,6 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "formats": LEAVES | {"sources"},
     "storage": LEAVES,
     "database": LEAVES,
+    "destinations": LEAVES | {"artifacts", "order", "progress", "storage"},
     "pipeline": LEAVES | {"sources", "formats"},
     "order": LEAVES,
     "artifacts": LEAVES | {"order", "sources", "formats", "storage", "filenames"},
@@ -52,13 +53,13 @@ ARROWS: dict[str, set[str]] = {
     "loops": LEAVES,
     "vitals": LEAVES | {"loops"},
     "lease": LEAVES | {"database", "progress"},
-    "sweeper": LEAVES | {"artifacts", "database", "storage"},
+    "sweeper": LEAVES | {"artifacts", "database", "destinations", "storage"},
     "rescuer": LEAVES | {"database", "executors"},
     "presence": LEAVES | {"database", "loops"},
     "scrape": LEAVES | {"database", "vitals", "__init__"},
     "runner": LEAVES
     | {"app", "artifacts", "database", "executors", "export", "lease", "sweeper", "filenames", "loops", "order"}
-    | {"dealing", "helping"},
+    | {"dealing", "destinations", "helping", "progress"},
     "scheduler": LEAVES | {"database", "schedule", "executors"},
     "target_schemas": set(),
     "schemas": LEAVES | {"target_schemas"},
@@ -71,6 +72,7 @@ ARROWS: dict[str, set[str]] = {
     "supervisor": LEAVES,
     "api": LEAVES
     | {"app", "artifacts", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
+    | {"destinations"}
     | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas", "process_schemas", "scrape"},
     "app": EVERYONE,
     "cli": EVERYONE,

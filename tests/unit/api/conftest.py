@@ -206,6 +206,11 @@ class Api:
             manifest = self.store(claim, f"{file.name}.manifest.json", "application/json", b"{}")
             self._publish(claim, object_document(file) | {"rows": 1}, manifest)
 
+    def publish_pushed(self, claim: claims.Claim, file: StoredFile, pushed: dict[str, Any]) -> None:
+        """Publish a file that was pushed to a destination too."""
+        manifest = self.store(claim, f"{file.name}.manifest.json", "application/json", b"{}")
+        self._publish(claim, object_document(file) | {"rows": 1, "destination": pushed}, manifest)
+
     def publish_split(self, claim: claims.Claim, contents: list[bytes]) -> None:
         name = f"Product_Export-{claim.task_id}.csv"
         files = [

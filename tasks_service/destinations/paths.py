@@ -1,0 +1,73 @@
+"""Where at a destination a run's files go: the operator's prefix, then the task's path with its placeholders filled.
+
+Pure. The prefix keeps chains apart (config_named.py); a path cannot leave it, for it is made of names joined by
+slashes. Called by pushing.py, and by api/ when a task is created.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from tasks_service.errors import StorageError
+from tasks_service.order import ExportOrder
+from tasks_service.storage.names import checked_name
+
+DEFAULT_PATH = "{task}/{run}"
+LONGEST_PATH = 400
+
+PLACEHOLDERS: dict[str, str] = {
+    "chain": "the task's chain",
+    "task": "the task's id",
+    "run": "the run's id",
+    "index": "the export index",
+    "year": "of the occurrence, in the task's time zone, four digits",
+    "month": "likewise, two digits",
+    "day": "likewise, two digits",
+    "hour": "likewise, two digits",
+    "minute": "likewise, two digits",
+}
+"""What a path may hold in braces, and what stands there in a run."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def path_fault(path: str) -> str | None:
+    """Return what is wrong with a task's path, or None."""
+    if len(path) > LONGEST_PATH:
+        return f"Give at most {LONGEST_PATH} characters."
+    unknown = sorted({name for name in _PLACEHOLDER.findall(path) if name not in PLACEHOLDERS})
+    known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    if unknown:
+        return f"There is no placeholder {{{unknown[0][:60]}}}. Known: {known}."
+    try:
+        checked_name(_filled(path, dict.fromkeys(PLACEHOLDERS, "0")))
+    except StorageError:
+        return (
+            "A path is made of names joined by /, of letters, digits and . _ = -, none of them empty or beginning with "
+            f"a dot; in braces it may hold {known}."
+        )
+    return None
+
+
+def folder_of(prefix: str, path: str, order: ExportOrder) -> str:
+    """Return the folder of a run's files at a destination, without a slash at its end."""
+    values = {
+        "chain": str(order.chain),
+        "task": str(order.task),
+        "run": str(order.run),
+        "index": order.target["export_index"],
+        **_moments(order.now.astimezone(ZoneInfo(order.zone))),
+    }
+    return "/".join(part for part in (_filled(prefix, values), _filled(path, values)) if part)
+
+
+def _moments(now: datetime) -> Mapping[str, str]:
+    formats = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M"}
+    return {name: now.strftime(written) for name, written in formats.items()}
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], template)

@@ -1,0 +1,102 @@
+"""Customers' buckets for tests: an empty one of each kind, what lies in it, and what may go wrong on the way there.
+
+Used by tests/contract/test_destinations.py, tests/integration/test_pushes.py and tests/chaos, so that every kind is
+asked the same questions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tasks_service.config import DestinationSettings, GcsSettings
+from tasks_service.destinations.registry import Destinations
+from tasks_service.storage.gcs import GcsStorage
+from tests.servers.gcs import Gcs
+from tests.storages import HASTE, QUICK, put
+
+KINDS = ["gcs"]
+NAME = "acme"
+CHAIN = 1764
+PREFIX = "from/exports"
+
+MOMENTS: dict[str, dict[str, tuple[str, int]]] = {
+    "gcs": {
+        "look": ("object.get", 0),
+        "begin": ("upload.start", 0),
+        "first bytes": ("upload.chunk", 0),
+        "last bytes": ("upload.chunk", 1),
+        "look again": ("object.get", 1),
+        "manifest: begin": ("upload.start", 1),
+        "manifest: bytes": ("upload.chunk", 2),
+        "manifest: look again": ("object.get", 3),
+    },
+}
+"""The calls of a push of a file of several pieces and its manifest: what each is called, and how many come before."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A customer's bucket.
+
+    Attributes:
+        settings: of the destination, as the configuration has them.
+        place: its URI.
+        held: what lies in it: names and bytes.
+        plant: puts something of somebody else's there.
+        unfinished: names of what was begun there and neither finished nor given up, as far as that can be seen.
+        faults: what is to go wrong (tests/servers/gcs_faults.py).
+        creation: what beginning a small object is called there.
+        deletion: what deleting is called there.
+        misreport: lets it report another checksum than is true, once.
+        rows: documents of a kilobyte that make a file of several pieces there.
+    """
+
+    settings: DestinationSettings
+    place: str
+    held: Callable[[], dict[str, bytes]]
+    plant: Callable[[str, bytes], object]
+    unfinished: Callable[[], list[str]]
+    faults: Any
+    creation: str
+    deletion: str
+    misreport: Callable[[], None]
+    rows: int
+
+    def destinations(
+        self, *, hasty: bool = False, clock: Callable[[], float] = time.monotonic, **changes: Any
+    ) -> Destinations:
+        """The registry of a configuration with this one destination."""
+        told = self.settings.model_dump(exclude_unset=True) | changes
+        settings = {NAME: DestinationSettings.model_validate(told)}
+        return Destinations(settings, patience=HASTE if hasty else QUICK, clock=clock)
+
+
+def bucket_of(kind: str, request: pytest.FixtureRequest) -> Bucket:
+    """Make an empty bucket of that kind."""
+    assert kind in KINDS
+    return gcs_bucket(request.getfixturevalue("gcs"))
+
+
+def gcs_bucket(gcs: Gcs) -> Bucket:
+    """Make an empty bucket of the front."""
+    name = gcs.bucket()
+    seen = GcsStorage(GcsSettings(bucket=name, credentials_file=gcs.credentials_file, endpoint=gcs.endpoint))
+    told = {"kind": "gcs", "bucket": name, "chains": [CHAIN], "prefix": PREFIX}
+    reached = {"credentials_file": gcs.credentials_file, "endpoint": gcs.endpoint}
+    return Bucket(
+        settings=DestinationSettings.model_validate(told | reached),
+        place=f"gs://{name}",
+        held=lambda: {one.name: b"".join(seen.read(one)) for one in seen.list("")},
+        plant=lambda name, content: put(seen, content, name),
+        unfinished=list,
+        faults=gcs.faults,
+        creation="upload.start",
+        deletion="object.delete",
+        misreport=lambda: gcs.faults.misreport("object.get", {"crc32c": "AAAAAA=="}, skip=1),
+        rows=5000,
+    )
