@@ -1,13 +1,15 @@
 """A chunk of raw documents as the table that DuckDB's encoders read: Arrow over the bytes themselves, nothing copied.
 
 What lives here is the making of the table; what is asked of it is csv_query.py's. Two copies of every document and a
-search for line ends are saved by not handing over text that DuckDB splits. Called by csv_encoder.py.
+search for line ends are saved by not handing over text that DuckDB splits. Called by csv_encoder.py
+and cells.py.
 """
 
 from __future__ import annotations
 
 import array
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from tasks_service.sources import Documents
@@ -15,6 +17,9 @@ from tasks_service.sources.surrogates import without_lone_surrogates
 
 DOCUMENT = "document"
 """The name of the only column."""
+
+_BYTES = 4 * 1024 * 1024
+"""Raw bytes that go into DuckDB at once; a larger document goes alone. Each chunk's query is planned anew, in 3 ms."""
 
 _BATCH = 512
 """Rows DuckDB works on at once: a quarter of its own size takes two thirds of the memory, and no longer."""
@@ -49,3 +54,19 @@ class Chunk:
         found.rows, found._ends = self.rows, self._ends
         found.text = without_lone_surrogates(self.text)
         return found
+
+
+def pieces_of(documents: Documents) -> Iterator[Documents]:
+    """Divide a page so that no piece but a single document is over the size."""
+    if sum(map(len, documents)) <= _BYTES:
+        yield documents
+        return
+    piece: Documents = []
+    size = 0
+    for document in documents:
+        if piece and size + len(document) > _BYTES:
+            yield piece
+            piece, size = [], 0
+        piece.append(document)
+        size += len(document)
+    yield piece

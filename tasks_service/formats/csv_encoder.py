@@ -9,40 +9,31 @@ several threads at once. Called by registry.py.
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tasks_service.errors import SourceError
 from tasks_service.formats import Encoded, JoiningWriter, Joints
-from tasks_service.formats.chunk import Chunk
+from tasks_service.formats.chunk import Chunk, pieces_of
 from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.csv_query import (
-    CHUNK,
     FORMULA_STARTS,
     NUMERIC,
     ROW_END,
     SEPARATORS,
+    WIDE,
     flat_rows_query,
     rows_query,
 )
+from tasks_service.formats.engine import Engine
 from tasks_service.formats.flatten import Flattener, Spellings
 from tasks_service.sources import Documents
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-_CHUNK_BYTES = 4 * 1024 * 1024
-"""Raw bytes that go into DuckDB at once; a larger document goes alone. Each chunk's query is planned anew, in 3 ms."""
-
-_MEMORY = "1GB"
-"""DuckDB's limit for all threads of one encoder together; chunks use a small part of it, one huge document more."""
-
-_WIDE = 64
-"""Columns above which documents are flattened first: DuckDB looks every path up anew, in time that grows squared."""
 
 _BOM = "\ufeff"
 _MARK = b"\x11"
@@ -78,15 +69,13 @@ class CsvEncoder:
         self._spellings = Spellings(columns)
         self._flattener = Flattener(columns)
         regular = partial(rows_query, columns, self._spellings.watched, options)
-        self._queries = None if len(columns) > _WIDE else _Queries.of(regular, options)
+        self._queries = None if len(columns) > WIDE else _Queries.of(regular, options)
         self._flat_queries = _Queries.of(partial(flat_rows_query, options), options)
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._database: DuckDBPyConnection | None = None
+        self._engine = Engine(self.extension)
 
     def encode(self, documents: Documents) -> Encoded:
         """Encode one page, in pieces of bounded size."""
-        pieces = [self._encode(piece) for piece in _pieces(documents)]
+        pieces = [self._encode(piece) for piece in pieces_of(documents)]
         if len(pieces) == 1:
             return pieces[0]
         return Encoded(
@@ -125,60 +114,11 @@ class CsvEncoder:
         return Encoded(plain or b"", rows, marks - (plain or b"").count(_MARK))
 
     def _run(self, query: str, chunk: Chunk) -> tuple[bytes | None, int, bool]:
-        import duckdb
+        def read(cursor: DuckDBPyConnection) -> tuple[bytes | None, int, bool]:
+            rows: list[tuple[bytes | None, int, bool]] = cursor.execute(query).fetchall()
+            return rows[0]
 
-        cursor = self._cursor()
-        try:
-            try:
-                return _answer(cursor, query, chunk)
-            except duckdb.InvalidInputException:
-                # Half a character, escaped, is lawful JSON to Elasticsearch but not to DuckDB.
-                return _answer(cursor, query, chunk.without_lone_surrogates())
-        except duckdb.OutOfMemoryException as exc:
-            raise SourceError("A document of the index is too large to be encoded as csv; use jsonl.") from exc
-        except (duckdb.Error, UnicodeDecodeError) as exc:
-            raise SourceError("A document of the index cannot be encoded: it is not valid JSON.") from exc
-
-    def _cursor(self) -> DuckDBPyConnection:
-        cursor: DuckDBPyConnection | None = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._local.cursor = self._connect()
-        return cursor
-
-    def _connect(self) -> DuckDBPyConnection:
-        import duckdb
-
-        with self._lock:
-            if self._database is None:
-                # One thread: a query runs in the thread that asks, and several ask at once.
-                self._database = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": _MEMORY})
-                self._database.execute("SET temp_directory = ''; SET enable_external_access = false")
-            return self._database.cursor()
-
-
-def _answer(cursor: DuckDBPyConnection, query: str, chunk: Chunk) -> tuple[bytes | None, int, bool]:
-    cursor.register(CHUNK, chunk.table())
-    try:
-        rows: list[tuple[bytes | None, int, bool]] = cursor.execute(query).fetchall()
-    finally:
-        cursor.unregister(CHUNK)
-    return rows[0]
-
-
-def _pieces(documents: Documents) -> Iterator[Documents]:
-    """Divide a page so that no piece but a single document is over the size."""
-    if sum(map(len, documents)) <= _CHUNK_BYTES:
-        yield documents
-        return
-    piece: Documents = []
-    size = 0
-    for document in documents:
-        if piece and size + len(document) > _CHUNK_BYTES:
-            yield piece
-            piece, size = [], 0
-        piece.append(document)
-        size += len(document)
-    yield piece
+        return self._engine.ask(chunk, read)
 
 
 def _header(columns: Sequence[FileColumn], options: CsvOptions) -> bytes:

@@ -28,6 +28,9 @@ ROW_END = "\r\n"
 CHUNK = "chunk"
 """The name under which a statement reads the chunk."""
 
+WIDE = 64
+"""Columns above which documents are flattened first: DuckDB looks every path up anew, in time that grows squared."""
+
 SEPARATORS = (",", ";", "\t", "|")
 """What spreadsheets of some locale split at; a guarded cell that holds one is quoted, so that no new cell starts."""
 
@@ -62,8 +65,8 @@ def rows_query(columns: Sequence[FileColumn], watched: Sequence[Watch], options:
     values = f"json_extract_string(document, [{', '.join(map(literal, paths))}])"
     if not watched:
         return _statement(values, "v", "false", options, mark)
-    irregular = [_irregular(watch, len(columns) + position) for position, watch in enumerate(watched)]
-    return _statement(values, f"v[1:{len(columns)}]", " OR ".join(irregular), options, mark)
+    found = [irregular(watch, len(columns) + position) for position, watch in enumerate(watched)]
+    return _statement(values, f"v[1:{len(columns)}]", " OR ".join(found), options, mark)
 
 
 def flat_rows_query(options: CsvOptions, mark: str = "") -> str:
@@ -71,13 +74,13 @@ def flat_rows_query(options: CsvOptions, mark: str = "") -> str:
     return _statement("json_extract_string(document, '$[*]')", "v", "false", options, mark)
 
 
-def _statement(values: str, cells: str, irregular: str, options: CsvOptions, mark: str) -> str:
+def _statement(values: str, cells: str, odd: str, options: CsvOptions, mark: str) -> str:
     cell = _cell("x", options, mark)
     row = f"array_to_string(list_transform({cells}, lambda x: {cell}), {literal(options.delimiter)})"
     # Every part is made of literals above; a caller's text is only ever inside literal().
     return (
         f"SELECT encode(string_agg({row} || {literal(ROW_END)}, '')), count(*), "  # noqa: S608
-        f"coalesce(bool_or({irregular}), false) FROM (SELECT {values} AS v FROM {CHUNK})"
+        f"coalesce(bool_or({odd}), false) FROM (SELECT {values} AS v FROM {CHUNK})"
     )
 
 
@@ -105,6 +108,7 @@ def _risky(value: str) -> str:
     )
 
 
-def _irregular(watch: Watch, position: int) -> str:
+def irregular(watch: Watch, position: int) -> str:
+    """Return the test of a watched value, the text at that place of `v`."""
     first = f"left(v[{position + 1}], 1)"
     return f"{first} IN ('[', '{{')" if watch.objects else f"{first} = '['"
