@@ -22,6 +22,7 @@ _OPTIONS = {
     "formula_guard": {"enum": ["off", "escape"], "default": "off"},
     "nested": {"enum": ["json", "flatten", "explode"], "default": "json"},
     "explode": {"type": "string"},
+    "dates": {"enum": ["text", "excel"], "default": "text"},
 }
 _DESTINATION = {
     "type": "object",
@@ -61,7 +62,9 @@ class Target(BaseModel):
 
     action: Literal["export"] = Field(description="What to do: `export`.")
     export_index: str = Field(description="The index to export; `GET /export_indices` lists them.")
-    export_format: str = Field("csv", description="Format of the file: csv, json (one array) or jsonl (a line a row).")
+    export_format: str = Field(
+        "csv", description="Format of the file: csv, json (one array), jsonl (a line a row) or xlsx."
+    )
     format: str | None = Field(None, description="Another name of `export_format`.")
     columns: Columns | None = Field(
         None, description='Columns in order, each a field\'s name or `{"field", "header"}`; all where absent.'
@@ -78,9 +81,10 @@ class Target(BaseModel):
     )
     options: Options | None = Field(
         None,
-        description="How a CSV is written: delimiter, bom, formula_guard (`escape`: no cell starts a formula); nested: "
-        "a nested list is a JSON cell, a list for each field of its elements (`flatten`), or has a row an element "
-        "(`explode`; the option `explode` names the list where the index has several).",
+        description="How the file is written. csv: delimiter, bom, formula_guard (`escape`: no cell starts a formula); "
+        "xlsx: dates (`excel`: dates of a spreadsheet, in UTC, instead of texts). csv and xlsx: nested: a nested list "
+        "is a JSON cell, a list for each field of its elements (`flatten`), or has a row an element (`explode`; the "
+        "option `explode` names the list where the index has several).",
     )
     on_empty: Literal["file", "skip", "error"] = Field(
         "file", description="What becomes of an export without rows: an empty file, no file, or an error."

@@ -24,7 +24,14 @@ from tasks_service.app import Services
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError, SourceError, SourceUnavailableError
 from tasks_service.formats.compression import EXTENSIONS
-from tasks_service.formats.registry import COLUMN_FORMATS, FORMATS, JOINED_FORMATS, check_by_catalog, check_options
+from tasks_service.formats.registry import (
+    COLUMN_FORMATS,
+    COMPRESSED_FORMATS,
+    FORMATS,
+    JOINED_FORMATS,
+    check_by_catalog,
+    check_options,
+)
 
 _NOT_STORED = frozenset({"format", "dry_data"})
 _JUDGED = {"options": dict, "columns": list}
@@ -262,16 +269,19 @@ def _check_target(
         findings.add([Fault("/target/dry_data", "not_offered", detail)])
     if export_format is None:
         return
+    if export_format in COMPRESSED_FORMATS and compression in EXTENSIONS and compression != "none":
+        detail = f"`compression` and {export_format} exclude each other: {export_format} is compressed inside."
+        findings.add([Fault("/target", "clash", detail)])
     findings.add(_split_faults(target.get("split"), export_format))
     has_columns = export_format in COLUMN_FORMATS
     if isinstance(target.get("columns"), list) and not has_columns:
-        detail = f"`columns` and {export_format} exclude each other: only {', '.join(COLUMN_FORMATS)} has columns."
+        detail = f"`columns` and {export_format} exclude each other: {', '.join(COLUMN_FORMATS)} have columns."
         findings.add([Fault("/target", "clash", detail)])
     # What is of another type than it should be has a fault of its shape already.
     members = {name: target.get(name) for name, kind in _JUDGED.items() if isinstance(target.get(name), kind)}
     findings.add(check_options(export_format, members.get("options") or {}))
     if has_columns and index is not None and catalog is not None:
-        findings.add(check_by_catalog(members, catalog, index))
+        findings.add(check_by_catalog({"export_format": export_format} | members, catalog, index))
 
 
 def _check_destination(

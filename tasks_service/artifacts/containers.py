@@ -15,9 +15,9 @@ from tasks_service.artifacts.archive import CONTENT_TYPE, ZipArchive
 from tasks_service.artifacts.writing import Committed, ObjectWriter, Write, stored_object
 from tasks_service.filenames import archive_name
 from tasks_service.formats import Encoder
+from tasks_service.formats.registry import COMPRESSED_FORMATS
 
 _COMPRESSED_TYPES = {"gzip": "application/gzip", "zstd": "application/zstd"}
-_COMPRESSED_FORMATS = frozenset({"xlsx", "parquet"})
 
 
 class OpenFile(Protocol):
@@ -60,7 +60,7 @@ def container_of(
     if not archive:
         yield _Folder(folder, content_type, committed)
         return
-    deflate = compression == "none" and encoder.extension not in _COMPRESSED_FORMATS
+    deflate = compression == "none" and encoder.extension not in COMPRESSED_FORMATS
     with stored_object(committed, folder, archive_name(file_name), CONTENT_TYPE) as opened:
         zipped = ZipArchive(opened.write, deflate=deflate)
         try:

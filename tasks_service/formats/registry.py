@@ -20,9 +20,12 @@ from tasks_service.formats.csv_options import csv_faults, csv_options
 from tasks_service.formats.explode import exploding
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 from tasks_service.formats.nested import exploded_path, explosion_faults, nested_option_faults, options_of
+from tasks_service.formats.xlsx_encoder import XlsxEncoder, sheet_faults
+from tasks_service.formats.xlsx_options import xlsx_faults
 
 __all__ = [
     "COLUMN_FORMATS",
+    "COMPRESSED_FORMATS",
     "FORMATS",
     "JOINED_FORMATS",
     "check_by_catalog",
@@ -39,17 +42,31 @@ def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Enco
     return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options))
 
 
+def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+    given, columns = options_of(target), chosen_columns(target, catalog, index)
+    if faults := sheet_faults(columns):
+        raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
+    as_dates = given.get("dates") == "excel"
+    dates = [as_dates and _type_of(".".join(column.path), catalog) == "date" for column in columns]
+    name = str(target.get("export_index") or "export")
+    return exploding(exploded_path(given, catalog), columns, lambda columns: XlsxEncoder(columns, name, dates=dates))
+
+
 _ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings], Encoder]]] = {
     "csv": _csv,
     "json": lambda _target, _catalog, _index: JsonEncoder(),
     "jsonl": lambda _target, _catalog, _index: JsonLinesEncoder(),
+    "xlsx": _xlsx,
 }
 
 FORMATS: Final = tuple(_ENCODERS)
 """The names `export_format` may have; each is its file's extension too."""
 
-COLUMN_FORMATS: Final = ("csv",)
+COLUMN_FORMATS: Final = ("csv", "xlsx")
 """The formats that have columns; the others hold whole documents, and refuse `columns`."""
+
+COMPRESSED_FORMATS: Final = ("xlsx",)
+"""The formats that are compressed inside; a compression around them would only hide them from their readers."""
 
 JOINED_FORMATS: Final = ("csv", "json", "jsonl")
 """The formats whose files grow row by row, so that one can end at a number of bytes (`Encoder.joints`)."""
@@ -90,13 +107,15 @@ def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]
     """Return what is wrong with a target's `options` for that format, each with its pointer under /target/options."""
     if export_format == "csv":
         return csv_faults(options)
+    if export_format == "xlsx":
+        return xlsx_faults(options)
     return [
-        Fault(f"/target/options/{name}", "unknown_option", f"{export_format} has no options; only csv has.")
+        Fault(f"/target/options/{name}", "unknown_option", f"{export_format} has no options; csv and xlsx have.")
         for name in options
     ]
 
 
-def check_by_catalog(target: Mapping[str, Any], catalog: Catalog, index: IndexSettings) -> list[Fault]:
+def check_by_catalog(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> list[Fault]:
     """Return what is wrong with the list a target explodes and with its columns, by the catalogue as it is now.
 
     `options` is an object where it is given; what is wrong with it by itself is found by `check_options`.
@@ -106,8 +125,10 @@ def check_by_catalog(target: Mapping[str, Any], catalog: Catalog, index: IndexSe
     faults = explosion_faults(options, catalog) if sound else []
     exploded = exploded_path(options, catalog) if sound and not faults else None
     if target.get("columns") is not None:
-        return faults + check_columns(target["columns"], catalog, exploded=exploded)
-    if exploded is not None and index.columns:
+        faults += check_columns(target["columns"], catalog, exploded=exploded)
+    elif exploded is not None and index.columns:
         found = check_columns(index.columns, catalog, exploded=exploded)
         faults += [replace(fault, pointer="/target/columns") for fault in found if fault.code == AROUND_EXPLODED]
+    if target.get("export_format") == "xlsx" and sound and not faults:
+        faults = sheet_faults(chosen_columns(target, catalog, index))
     return faults

@@ -248,7 +248,9 @@ def test_parts_of_exploded_lists_hold_every_element_and_every_document(plant: Pl
 
 
 @pytest.mark.parametrize(
-    "target", [{"split": {"rows": 600}}, {"limit": 1900}, {"archive": "zip"}], ids=["split", "limit", "archive"]
+    "target",
+    [{"split": {"rows": 600}}, {"limit": 1900}, {"archive": "zip"}, {"export_format": "xlsx"}],
+    ids=["split", "limit", "archive", "xlsx"],
 )
 def test_what_one_worker_alone_can_write_is_not_divided(plant: Plant, target: dict[str, Any]) -> None:
     run = plant.run(**target)

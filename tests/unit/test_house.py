@@ -87,6 +87,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "elastic_transport": ("tasks_service/sources/elasticsearch", "tasks_service/sample/"),
     "duckdb": ("tasks_service/sources/files", "tasks_service/formats/", "tasks_service/sample/"),
     "pyarrow": ("tasks_service/formats/",),
+    "xlsxwriter": ("tasks_service/formats/xlsx_workbook.py",),
     "flask": ("tasks_service/api/", "tasks_service/app.py", "tasks_service/ui/"),
     "apscheduler": ("tasks_service/scheduler",),
     "cronsim": ("tasks_service/cron.py",),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.explode import exploding
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
+from tasks_service.formats.xlsx_encoder import XlsxEncoder
 from tasks_service.order import ExportOrder
 from tasks_service.storage import StoredObject
 from tasks_service.storage.local import LocalStorage
@@ -123,6 +125,24 @@ def test_a_file_ends_before_it_would_be_too_large(
             alone = encoder.encode(everything[held[0] : held[-1] + 2])
             writer = encoder.writer()
             assert len(writer.add(alone) + writer.finish()) > most
+
+
+def test_workbooks_end_after_so_many_rows(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, "xlsx", lambda: XlsxEncoder([FileColumn("id", ("id",))], "products"))
+    result = write(storage, order("xlsx", split={"rows": 4}), [[document(number) for number in range(10)]])
+    sheets = [openpyxl.load_workbook(io.BytesIO(content))["products"] for content in contents(tmp_path, result)]
+    assert [[row[0].value for row in sheet] for sheet in sheets] == [
+        ["id", 0, 1, 2, 3],
+        ["id", 4, 5, 6, 7],
+        ["id", 8, 9],
+    ]
+    assert [file.rows for file in result.files] == [4, 4, 2]
+    archived = write(storage_beside(tmp_path), order("xlsx", archive="zip"), [[document(1)]])
+    assert archived.archive is not None
+    with zipfile.ZipFile(io.BytesIO(read(tmp_path / "again", archived.archive.stored))) as archive:
+        assert [info.compress_type for info in archive.infolist()] == [zipfile.ZIP_STORED]
 
 
 def test_rows_of_one_exploded_document_are_in_one_file(
