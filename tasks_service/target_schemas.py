@@ -10,12 +10,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-_COLUMN = {
-    "type": "object",
-    "properties": {"field": {"type": "string"}, "header": {"type": ["string", "null"]}},
-    "required": ["field"],
-    "additionalProperties": False,
-}
+
+def _column(kind: str, value: dict[str, Any], header: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {kind: value, "header": header},
+        "required": [kind, *required],
+        "additionalProperties": False,
+    }
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_COLUMNS = [
+    {"type": "string"},
+    _column("field", {"type": "string"}, {"type": ["string", "null"]}),
+    _column("constant", {"type": ["string", "number", "boolean", "null"]}, _TEXT, "header"),
+    _column("template", {"type": "string"}, _TEXT, "header"),
+]
 _OPTIONS = {
     "delimiter": {"type": "string", "minLength": 1, "maxLength": 1, "default": ","},
     "bom": {"type": "boolean", "default": False},
@@ -37,7 +48,7 @@ _DESTINATION = {
 Destination = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, _DESTINATION, {"type": "null"}]})]
 Columns = Annotated[
     list[Any],
-    WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _COLUMN]}}),
+    WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": _COLUMNS}}),
 ]
 Options = Annotated[
     dict[str, Any], WithJsonSchema({"type": "object", "properties": _OPTIONS, "additionalProperties": False})
@@ -67,7 +78,9 @@ class Target(BaseModel):
     )
     format: str | None = Field(None, description="Another name of `export_format`.")
     columns: Columns | None = Field(
-        None, description='Columns in order, each a field\'s name or `{"field", "header"}`; all where absent.'
+        None,
+        description='Columns in order, each a field\'s name, `{"field", "header"}`, `{"constant", "header"}` (the same '
+        'in every row) or `{"template": "{first_name} {last_name}", "header"}`; every field where absent.',
     )
     compression: str = Field("none", description="Compression of the file: none, gzip or zstd.")
     split: SplitTarget | None = Field(

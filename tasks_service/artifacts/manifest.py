@@ -11,7 +11,14 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.config import JsonDict
 
 from tasks_service.errors import InvalidRequestError
@@ -36,8 +43,15 @@ class ManifestColumn(_Part):
     """A column of the files."""
 
     name: str = Field(description="Its header.")
-    field: str = Field(description="The field its cells are from.")
+    field: str | None = Field(description="The field its cells are from; null for constants and templates.")
     type: str | None = Field(description="The field's type in the catalogue; null for an object taken whole.")
+    constant: str | int | float | bool | None = Field(None, description="What is in every cell.")
+    template: str | None = Field(None, description="The text in which the fields of its cells stand.")
+
+    @model_serializer(mode="wrap")
+    def _serialised(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Most columns are fields; only the others say what they are instead."""
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
 
 
 class ManifestPart(_Part):

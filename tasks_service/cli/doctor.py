@@ -184,7 +184,7 @@ def _source(services: Services) -> Iterator[tuple[Verdict, str]]:
 
 
 def _index(services: Services, index: IndexSettings) -> Iterator[tuple[Verdict, str]]:
-    from tasks_service.formats.columns import check_columns
+    from tasks_service.formats.column_checks import check_columns
 
     catalog = services.source.catalog(index)
     field = catalog.get(index.chain_field)

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks_service.formats.chunk import Chunk, pieces_of
-from tasks_service.formats.columns import FileColumn
-from tasks_service.formats.csv_query import CHUNK, WIDE, irregular, literal, pointer
+from tasks_service.formats.composition import Composition, literal
+from tasks_service.formats.csv_query import CHUNK, WIDE, irregular, pointer
 from tasks_service.formats.engine import Engine
+from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.flatten import Flattener, Spellings
 from tasks_service.sources import Documents
 
@@ -29,18 +30,21 @@ JSON = "json_extract"
 class Cells:
     """Takes the cells of pages. One a file, used by several threads."""
 
-    def __init__(self, columns: Sequence[FileColumn], engine: Engine, form: str) -> None:
+    def __init__(self, columns: Sequence[AnyColumn], engine: Engine, form: str) -> None:
         """Take the columns in order, and TEXT or JSON."""
         self._engine = engine
         self._width = len(columns)
-        self._spellings = Spellings(columns)
-        self._flattener = Flattener(columns)
+        composition = Composition(columns)
+        fields = composition.fields
+        cells = composition.json() if form == JSON else composition.texts()
+        self._spellings = Spellings(fields)
+        self._flattener = Flattener(fields)
         watched = self._spellings.watched
-        paths = [pointer(column.path) for column in columns] + [pointer(watch.path) for watch in watched]
-        tests = [irregular(watch, len(columns) + position) for position, watch in enumerate(watched)]
-        wide = len(columns) > WIDE
-        self._query = None if wide else _query(form, f"[{', '.join(map(literal, paths))}]", " OR ".join(tests))
-        self._flat_query = _query(form, "'$[*]'", "")
+        paths = [pointer(field.path) for field in fields] + [pointer(watch.path) for watch in watched]
+        tests = [irregular(watch, len(fields) + position) for position, watch in enumerate(watched)]
+        wide = len(fields) > WIDE
+        self._query = None if wide else _query(form, f"[{', '.join(map(literal, paths))}]", cells, " OR ".join(tests))
+        self._flat_query = _query(form, "'$[*]'", cells, "")
 
     def of(self, documents: Documents) -> Iterator[list[Any]]:
         """Yield an Arrow array of texts for each column, for a piece of the page at a time.
@@ -71,13 +75,13 @@ class Cells:
         table = self._engine.ask(chunk, read)
         if compute.any(table["irregular"]).as_py():
             return None
-        values = table["v"].combine_chunks()
+        values = table["cells"].combine_chunks()
         return [compute.list_element(values, position) for position in range(self._width)]
 
 
-def _query(form: str, paths: str, odd: str) -> str:
+def _query(form: str, paths: str, cells: str, odd: str) -> str:
     # A caller's text is only ever inside literal().
     return (
-        f"SELECT v, coalesce({odd or 'false'}, false) AS irregular "  # noqa: S608
+        f"SELECT {cells} AS cells, coalesce({odd or 'false'}, false) AS irregular "  # noqa: S608
         f"FROM (SELECT CAST({form}(document, {paths}) AS VARCHAR[]) AS v FROM {CHUNK})"
     )

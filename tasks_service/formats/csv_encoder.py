@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tasks_service.errors import SourceError
 from tasks_service.formats import Encoded, JoiningWriter, Joints
 from tasks_service.formats.chunk import Chunk, pieces_of
-from tasks_service.formats.columns import FileColumn
+from tasks_service.formats.composition import Composition
 from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.csv_query import (
     FORMULA_STARTS,
@@ -29,6 +29,7 @@ from tasks_service.formats.csv_query import (
     rows_query,
 )
 from tasks_service.formats.engine import Engine
+from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.flatten import Flattener, Spellings
 from tasks_service.sources import Documents
 
@@ -62,15 +63,17 @@ class CsvEncoder:
     extension = "csv"
     content_type = "text/csv; charset=utf-8"
 
-    def __init__(self, columns: Sequence[FileColumn], options: CsvOptions) -> None:
+    def __init__(self, columns: Sequence[AnyColumn], options: CsvOptions) -> None:
         """Take the columns in order, at least one."""
         header = _header(columns, options)
         self.joints = Joints(header=header, empty=header)
-        self._spellings = Spellings(columns)
-        self._flattener = Flattener(columns)
-        regular = partial(rows_query, columns, self._spellings.watched, options)
-        self._queries = None if len(columns) > WIDE else _Queries.of(regular, options)
-        self._flat_queries = _Queries.of(partial(flat_rows_query, options), options)
+        composition = Composition(columns)
+        self._spellings = Spellings(composition.fields)
+        self._flattener = Flattener(composition.fields)
+        regular = partial(rows_query, composition, self._spellings.watched, options)
+        self._queries = None if len(composition.fields) > WIDE else _Queries.of(regular, options)
+        self._flat_queries = _Queries.of(partial(flat_rows_query, composition, options), options)
+        self._says_mark = any(_MARK.decode() in text for text in (options.delimiter, *composition.literals))
         self._engine = Engine(self.extension)
 
     def encode(self, documents: Documents) -> Encoded:
@@ -108,7 +111,7 @@ class CsvEncoder:
         marks = data.count(_MARK)
         if not marks:
             return Encoded(data, rows)
-        if _MARK_ESCAPED not in chunk.text:
+        if _MARK_ESCAPED not in chunk.text and not self._says_mark:
             return Encoded(data.replace(_MARK, b""), rows, marks)
         plain, _, _ = self._run(queries.plain, chunk)
         return Encoded(plain or b"", rows, marks - (plain or b"").count(_MARK))
@@ -121,7 +124,7 @@ class CsvEncoder:
         return self._engine.ask(chunk, read)
 
 
-def _header(columns: Sequence[FileColumn], options: CsvOptions) -> bytes:
+def _header(columns: Sequence[AnyColumn], options: CsvOptions) -> bytes:
     row = options.delimiter.join(_header_cell(column.header, options) for column in columns) + ROW_END
     return ((_BOM if options.bom else "") + row).encode()
 

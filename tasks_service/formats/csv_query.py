@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks_service.formats.columns import FileColumn
+from tasks_service.formats.composition import Composition, literal
 from tasks_service.formats.csv_options import CsvOptions
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -43,35 +43,27 @@ class Watch:
     objects: bool
 
 
-def literal(text: str) -> str:
-    """Return a text as an SQL literal."""
-    # A NUL cannot stand in a statement's text.
-    parts = ["'" + part.replace("'", "''") + "'" for part in text.split("\0")]
-    return parts[0] if len(parts) == 1 else "(" + " || chr(0) || ".join(parts) + ")"
-
-
 def pointer(path: Sequence[str]) -> str:
     """Return a path as a JSON pointer (RFC 6901), which unlike a JSONPath can spell every member name."""
     return "".join("/" + member.replace("~", "~0").replace("/", "~1") for member in path)
 
 
-def rows_query(columns: Sequence[FileColumn], watched: Sequence[Watch], options: CsvOptions, mark: str = "") -> str:
-    """Return the statement for regular documents: every column by its path. `mark` is put before suspicious cells.
+def rows_query(composition: Composition, watched: Sequence[Watch], options: CsvOptions, mark: str = "") -> str:
+    """Return the statement for regular documents: every field by its path. `mark` is put before suspicious cells.
 
     The cells are made by one lambda over the list of values. An expression for each column runs a little faster but
     takes thirty milliseconds to plan for a dozen columns, every time.
     """
-    paths = [pointer(column.path) for column in columns] + [pointer(watch.path) for watch in watched]
+    width = len(composition.fields)
+    paths = [pointer(field.path) for field in composition.fields] + [pointer(watch.path) for watch in watched]
     values = f"json_extract_string(document, [{', '.join(map(literal, paths))}])"
-    if not watched:
-        return _statement(values, "v", "false", options, mark)
-    found = [irregular(watch, len(columns) + position) for position, watch in enumerate(watched)]
-    return _statement(values, f"v[1:{len(columns)}]", " OR ".join(found), options, mark)
+    found = [irregular(watch, width + position) for position, watch in enumerate(watched)]
+    return _statement(values, composition.texts(), " OR ".join(found) or "false", options, mark)
 
 
-def flat_rows_query(options: CsvOptions, mark: str = "") -> str:
-    """Return the statement for documents that flatten.py has made: each an array of the columns' values."""
-    return _statement("json_extract_string(document, '$[*]')", "v", "false", options, mark)
+def flat_rows_query(composition: Composition, options: CsvOptions, mark: str = "") -> str:
+    """Return the statement for documents that flatten.py has made: each an array of the fields' values."""
+    return _statement("json_extract_string(document, '$[*]')", composition.texts(), "false", options, mark)
 
 
 def _statement(values: str, cells: str, odd: str, options: CsvOptions, mark: str) -> str:

@@ -10,14 +10,13 @@ list costs what its rows take. The encoder inside knows nothing of it. Called by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from tasks_service.errors import SourceError
 from tasks_service.formats import Encoded, Encoder, Writer
-from tasks_service.formats.columns import FileColumn
+from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.sources import Documents
 from tasks_service.sources.surrogates import without_lone_surrogates
 
@@ -37,19 +36,19 @@ class Exploder:
         columns: the columns as the encoder of the elements' documents is to have them.
     """
 
-    def __init__(self, path: tuple[str, ...], columns: Sequence[FileColumn]) -> None:
+    def __init__(self, path: tuple[str, ...], columns: Sequence[AnyColumn]) -> None:
         """Take the path of the list, and the columns of the file; none of them an object around the list."""
         self._parts = tuple(part for member in path for part in member.split("."))
-        outside = [column for column in columns if column.path[: len(path)] != path]
-        self._kept = frozenset(column.parts[0] for column in outside)
-        member = "element"
-        while member in self._kept:
-            member += "_"
+        fields = [field for column in columns for field in column.fields if field.path[: len(path)] != path]
+        self._kept = frozenset(field.parts[0] for field in fields)
+        name = "element"
+        while name in self._kept:
+            name += "_"
         self.columns = tuple(
-            replace(column, path=(member, *column.path[len(path) :])) if column.path[: len(path)] == path else column
+            column.moved(lambda one: (name, *one[len(path) :]) if one[: len(path)] == path else one)
             for column in columns
         )
-        self._before_element = b'"' + member.encode() + b'":'
+        self._before_element = b'"' + name.encode() + b'":'
         self._decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
         self._decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -142,7 +141,7 @@ class ExplodingEncoder:
 
 
 def exploding(
-    path: tuple[str, ...] | None, columns: Sequence[FileColumn], encoder_of: Callable[[Sequence[FileColumn]], Encoder]
+    path: tuple[str, ...] | None, columns: Sequence[AnyColumn], encoder_of: Callable[[Sequence[AnyColumn]], Encoder]
 ) -> Encoder:
     """Return the encoder of these columns, with a row for each element of the list at a path where there is one."""
     if path is None:

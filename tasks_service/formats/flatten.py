@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from tasks_service.errors import SourceError
-from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_query import Watch
+from tasks_service.formats.file_columns import FileColumn
 
 _ARRAY = b"["
 _OBJECT = b"{"

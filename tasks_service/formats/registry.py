@@ -14,7 +14,8 @@ from segments import Catalog
 from tasks_service.config import IndexSettings
 from tasks_service.errors import Fault, InvalidRequestError
 from tasks_service.formats import Encoder
-from tasks_service.formats.columns import AROUND_EXPLODED, check_columns, chosen_columns
+from tasks_service.formats.column_checks import AROUND_EXPLODED, check_columns
+from tasks_service.formats.columns import chosen_columns, described
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import csv_faults, csv_options
 from tasks_service.formats.explode import exploding
@@ -47,7 +48,7 @@ def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Enc
     if faults := sheet_faults(columns):
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
     as_dates = given.get("dates") == "excel"
-    dates = [as_dates and _type_of(".".join(column.path), catalog) == "date" for column in columns]
+    dates = [as_dates and described(column, catalog)["type"] == "date" for column in columns]
     name = str(target.get("export_index") or "export")
     return exploding(exploded_path(given, catalog), columns, lambda columns: XlsxEncoder(columns, name, dates=dates))
 
@@ -86,21 +87,11 @@ def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) 
     return _ENCODERS[name](target, catalog, index)
 
 
-def described_columns(
-    target: dict[str, Any], catalog: Catalog, index: IndexSettings
-) -> list[dict[str, str | None]] | None:
-    """Return the columns of a target's file, each with its `name`, `field` and `type`; None where it has none."""
+def described_columns(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> list[dict[str, Any]] | None:
+    """Return the columns of a target's file, as `described` has them; None where it has none."""
     if target["export_format"] not in COLUMN_FORMATS:
         return None
-    return [
-        {"name": column.header, "field": (name := ".".join(column.path)), "type": _type_of(name, catalog)}
-        for column in chosen_columns(target, catalog, index)
-    ]
-
-
-def _type_of(name: str, catalog: Catalog) -> str | None:
-    field = catalog.get(name)
-    return field.type if field is not None else None
+    return [described(column, catalog) for column in chosen_columns(target, catalog, index)]
 
 
 def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]:

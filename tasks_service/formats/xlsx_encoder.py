@@ -15,8 +15,8 @@ from typing import Any, Final, cast
 from tasks_service.errors import Fault, UnfitDocumentError
 from tasks_service.formats import Encoded
 from tasks_service.formats.cells import JSON, Cells
-from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.engine import Engine
+from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.sink import Sink
 from tasks_service.formats.xlsx_cells import LONGEST, ROW, CellMaker, TooLongError, escaped
 from tasks_service.formats.xlsx_workbook import SheetFrame, Workbook, sheet_member, sheet_name
@@ -34,7 +34,7 @@ _MARK = ROW.encode()
 _SHOWN = 60
 
 
-def sheet_faults(columns: Sequence[FileColumn]) -> list[Fault]:
+def sheet_faults(columns: Sequence[AnyColumn]) -> list[Fault]:
     """Return what is wrong with the columns of a worksheet, each fault with its pointer under /target/columns."""
     if len(columns) > MOST_COLUMNS:
         detail = f"A worksheet has at most {MOST_COLUMNS} columns, and there are {len(columns)}; name fewer."
@@ -61,7 +61,7 @@ class XlsxEncoder:
     content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
     joints = None
 
-    def __init__(self, columns: Sequence[FileColumn], name: str, *, dates: Sequence[bool] = ()) -> None:
+    def __init__(self, columns: Sequence[AnyColumn], name: str, *, dates: Sequence[bool] = ()) -> None:
         """Take the columns in order, without a fault, the first sheet's name, and which columns hold dates."""
         self._headers = [column.header for column in columns]
         self._name = name

@@ -139,6 +139,7 @@ TARGETS: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"export_format": "xlsx", "compression": "gzip"}, {"/target": "clash"}),
     ({"export_format": "xlsx", "split": {"bytes": 1000}}, {"/target/split/bytes": "not_with_format"}),
     ({"export_format": "xlsx", "options": {"dates": "iso"}}, {"/target/options/dates": "invalid_option"}),
+    ({"columns": ["id", {"template": "{nam}", "header": "x"}]}, {"/target/columns/1/template": "unknown_field"}),
     ({"columns": ["nam", "id"]}, {"/target/columns/0": "unknown_field"}),
     ({"columns": []}, {"/target/columns": "empty"}),
     ({"columns": "id"}, {"/target/columns": "wrong_type"}),
