@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 
 from tests.servers import keeper, postgresql
+from tests.servers import s3 as s3_server
 from tests.servers.gcs import Gcs, serving
 from tests.servers.parts import UnavailableError, under_ci
+from tests.servers.s3 import S3
 
 SERVERS = {
     "elasticsearch_url": "tests.servers.elasticsearch:SERVER_8",
     "elasticsearch9_url": "tests.servers.elasticsearch:SERVER_9",
     "postgresql_database": "tests.servers.postgresql:SERVER",
     "gcs_front": "tests.servers.gcs:SERVER",
+    "s3_front": "tests.servers.s3:SERVER",
 }
 SOCKET_FOLDERS = {"contract", "integration", "acceptance", "chaos"}
 MAYBE_FOLDERS = {"property", "docs", "servers"}  # sockets only for tests that ask for a server
@@ -120,3 +123,18 @@ def gcs(gcs_front: Gcs) -> Iterator[Gcs]:
     gcs_front.faults.clear()
     gcs_front.clock.reset()
     assert not gcs_front.defects
+
+
+@pytest.fixture(scope="session")
+def s3_front() -> Iterator[S3]:
+    """The S3 for fixtures of wider scope; who uses it clears its faults."""
+    with s3_server.serving(str(_attach("s3_front")["upstream"])) as front:
+        yield front
+
+
+@pytest.fixture
+def s3(s3_front: S3) -> Iterator[S3]:
+    """An S3 that really checks; no faults at the start of a test."""
+    yield s3_front
+    s3_front.faults.clear()
+    assert not s3_front.defects

@@ -10,11 +10,11 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.servers import elasticsearch, gcs, postgresql
+from tests.servers import elasticsearch, gcs, postgresql, s3
 from tests.servers.keeper import Server
 from tests.servers.parts import UnavailableError, under_ci
 
-SERVERS: tuple[Server, ...] = (elasticsearch.SERVER_8, elasticsearch.SERVER_9, postgresql.SERVER, gcs.SERVER)
+SERVERS: tuple[Server, ...] = (elasticsearch.SERVER_8, elasticsearch.SERVER_9, postgresql.SERVER, gcs.SERVER, s3.SERVER)
 
 
 def _prepare(server: Server) -> str | None:
