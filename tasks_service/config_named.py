@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 
@@ -54,18 +54,32 @@ _PREFIX = re.compile(
 )
 
 
+_OF_OTHER_KIND = {
+    "gcs": frozenset({"region", "profile", "access_key_id", "secret_access_key"}),
+    "s3": frozenset({"credentials_file"}),
+}
+
+
 class DestinationSettings(Section):
     """A customer's bucket: what a task's `destination` may name."""
 
-    kind: Literal["gcs"] = Field(description="gcs (Google Cloud Storage).")
+    kind: Literal["gcs", "s3"] = Field(description="gcs (Google Cloud Storage) or s3 (Amazon S3, or what speaks it).")
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", description="Bucket files are pushed to.")
     chains: list[int] = Field(min_length=1, description="Chains whose tasks may name it.")
     prefix: str = Field(
         "", description="Start of every object name; may hold {chain}, and must where several chains may name it."
     )
-    endpoint: str | None = Field(None, description="Another API endpoint than Google's.")
+    endpoint: str | None = Field(None, description="Another API endpoint than Google's or Amazon's.")
     timeout_seconds: float = Field(60, gt=0, description="Longest wait for one call.")
-    credentials_file: Path | None = Field(None, description="Service-account key. Unset: the machine's own identity.")
+    credentials_file: Path | None = Field(
+        None, description="gcs: service-account key. Unset: the machine's own identity."
+    )
+    region: str | None = Field(None, description="s3: region of the bucket; unset: as the AWS configuration says.")
+    profile: str | None = Field(None, description="s3: profile of the AWS configuration (a role to assume, and so on).")
+    access_key_id: str | None = Field(
+        None, description="s3: key, with secret_access_key. Unset: found as by every AWS tool."
+    )
+    secret_access_key: SecretStr | None = Field(None, description="s3: secret of access_key_id.")
 
     @field_validator("prefix")
     @classmethod
@@ -74,6 +88,17 @@ class DestinationSettings(Section):
         if prefix and not _PREFIX.fullmatch(prefix):
             raise ValueError("prefix must be like exports/{chain}: letters, digits and . _ = - between slashes")
         return prefix
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> DestinationSettings:
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        if foreign := sorted(_OF_OTHER_KIND[self.kind] & given):
+            raise ValueError(f"{', '.join(foreign)} must be left out where kind is {self.kind}")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key must be set together")
+        if self.access_key_id is not None and self.profile is not None:
+            raise ValueError("profile must be left out where access_key_id is set")
+        return self
 
     @model_validator(mode="after")
     def _chains_apart(self) -> DestinationSettings:

@@ -17,9 +17,10 @@ from tasks_service.config import DestinationSettings, GcsSettings
 from tasks_service.destinations.registry import Destinations
 from tasks_service.storage.gcs import GcsStorage
 from tests.servers.gcs import Gcs
+from tests.servers.s3 import ACCESS_KEY_ID, REGION, S3, SECRET_ACCESS_KEY
 from tests.storages import HASTE, QUICK, put
 
-KINDS = ["gcs"]
+KINDS = ["gcs", "s3"]
 NAME = "acme"
 CHAIN = 1764
 PREFIX = "from/exports"
@@ -34,6 +35,16 @@ MOMENTS: dict[str, dict[str, tuple[str, int]]] = {
         "manifest: begin": ("upload.start", 1),
         "manifest: bytes": ("upload.chunk", 2),
         "manifest: look again": ("object.get", 3),
+    },
+    "s3": {
+        "look": ("object.head", 0),
+        "begin": ("upload.create", 0),
+        "first bytes": ("upload.part", 0),
+        "last bytes": ("upload.part", 1),
+        "finish": ("upload.complete", 0),
+        "look again": ("object.head", 1),
+        "manifest: bytes": ("object.put", 0),
+        "manifest: look again": ("object.head", 3),
     },
 }
 """The calls of a push of a file of several pieces and its manifest: what each is called, and how many come before."""
@@ -67,19 +78,51 @@ class Bucket:
     misreport: Callable[[], None]
     rows: int
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """The settings as a document: of texts, numbers and lists, secrets in plain."""
+        document = self.settings.model_dump(mode="json", exclude_unset=True)
+        secret = self.settings.secret_access_key
+        return document | ({} if secret is None else {"secret_access_key": secret.get_secret_value()})
+
     def destinations(
         self, *, hasty: bool = False, clock: Callable[[], float] = time.monotonic, **changes: Any
     ) -> Destinations:
         """The registry of a configuration with this one destination."""
-        told = self.settings.model_dump(exclude_unset=True) | changes
-        settings = {NAME: DestinationSettings.model_validate(told)}
+        settings = {NAME: DestinationSettings.model_validate(self.told | changes)}
         return Destinations(settings, patience=HASTE if hasty else QUICK, clock=clock)
 
 
 def bucket_of(kind: str, request: pytest.FixtureRequest) -> Bucket:
     """Make an empty bucket of that kind."""
-    assert kind in KINDS
-    return gcs_bucket(request.getfixturevalue("gcs"))
+    return gcs_bucket(request.getfixturevalue("gcs")) if kind == "gcs" else s3_bucket(request.getfixturevalue("s3"))
+
+
+def s3_bucket(s3: S3) -> Bucket:
+    """Make an empty bucket of the server."""
+    name = s3.bucket()
+
+    def held() -> dict[str, bytes]:
+        listed = s3.client.list_objects_v2(Bucket=name).get("Contents", ())
+        return {one["Key"]: s3.client.get_object(Bucket=name, Key=one["Key"])["Body"].read() for one in listed}
+
+    def unfinished() -> list[str]:
+        return [one["Key"] for one in s3.client.list_multipart_uploads(Bucket=name).get("Uploads", ())]
+
+    told = {"kind": "s3", "bucket": name, "chains": [CHAIN], "prefix": PREFIX, "region": REGION}
+    reached = {"endpoint": s3.endpoint, "access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
+    return Bucket(
+        settings=DestinationSettings.model_validate(told | reached),
+        place=f"s3://{name}",
+        held=held,
+        plant=lambda key, content: s3.client.put_object(Bucket=name, Key=key, Body=content),
+        unfinished=unfinished,
+        faults=s3.faults,
+        creation="object.put",
+        deletion="object.delete",
+        misreport=lambda: s3.faults.misreport("object.head", {"X-Amz-Checksum-Crc32C": "AAAAAA=="}, skip=1),
+        rows=9000,
+    )
 
 
 def gcs_bucket(gcs: Gcs) -> Bucket:

@@ -40,7 +40,8 @@ class Orphan:
 class LeftPush:
     """What an attempt that was not published may have left at a destination.
 
-    `push` is as it was noted (destinations/pushing.py); `settled` says that nothing can come to it any more.
+    `push` is as it was noted (destinations/pushing.py); `settled` says that nothing can come to it any more;
+    `published` names the objects that the run has published since.
     """
 
     attempt_id: int
@@ -48,6 +49,7 @@ class LeftPush:
     push: dict[str, Any]
     ended_at: datetime
     settled: bool
+    published: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,22 @@ def sweepable_pushes(session: Session, *, now: datetime, limit: int, settled_sec
         .limit(limit)
     )
     return [
-        LeftPush(identity(one), one.run_id, one.push, one.ended_at, settled=one.ended_at <= settled)
+        LeftPush(
+            attempt_id=identity(one),
+            run_id=one.run_id,
+            push=one.push,
+            ended_at=one.ended_at,
+            settled=one.ended_at <= settled,
+            published=_published(session, one.run_id),
+        )
         for one in session.exec(query).all()
         if one.push is not None and one.ended_at is not None
     ]
+
+
+def _published(session: Session, run_id: int) -> frozenset[str]:
+    query = select(Attempt).where(Attempt.run_id == run_id, Attempt.outcome == "published")
+    return frozenset(name for one in session.exec(query).all() for name in (one.push or {}).get("objects", ()))
 
 
 def mark_push_swept(session: Session, attempt_id: int, *, now: datetime) -> None:

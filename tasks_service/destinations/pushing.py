@@ -118,15 +118,18 @@ def push_files(
     }
 
 
-def remove_left(note: Mapping[str, Any], destination: Destination, *, ended_at: datetime) -> int:
+def remove_left(
+    note: Mapping[str, Any], destination: Destination, *, ended_at: datetime, published: Collection[str]
+) -> int:
     """Delete what an attempt that has ended unpublished left at its destination; return how much that was.
 
-    Only objects of its own mark go, and what was begun under their names before it ended. Raises
+    Only objects of its own mark go, none of those that the run has published, and what was begun under the names
+    before it ended. Raises
     DestinationUnavailableError, DestinationError; what was deleted until then stays so.
     """
     gone = 0
     for name in note["objects"]:
-        found = destination.look(name)
+        found = destination.look(name) if name not in published else None
         if found is not None and found.mark == note["mark"]:
             gone += destination.delete(found)
         gone += destination.abort(name, begun_before=ended_at)
@@ -232,7 +235,7 @@ def _taking_back(destination: Destination) -> Generator[list[Arrived]]:
 
 
 def probe(destination: Destination, folder: str) -> None:
-    """Put a small object there, look at it and delete it again: everything a push needs the right to.
+    """Put a small object there, look at it, look for unfinished ones and delete it: all that a push needs a right to.
 
     Raises DestinationUnavailableError, DestinationError.
     """
@@ -240,6 +243,7 @@ def probe(destination: Destination, folder: str) -> None:
     with destination.put(name, content_type="text/plain", size=len(content), mark=mark, replaces=None) as delivery:
         delivery.write(content)
         there = delivery.commit()
+    destination.abort(name, begun_before=datetime.now(UTC))
     if destination.look(name) != there or there.size != len(content):
         raise DestinationError("An object was written, and what the destination says of it differs from what it was.")
     if not destination.delete(there):

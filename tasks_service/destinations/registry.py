@@ -82,6 +82,10 @@ class Destinations:
 
 
 def _made(name: str, settings: DestinationSettings, patience: Patience) -> Destination:
+    if settings.kind == "s3":
+        from tasks_service.destinations.s3 import S3Destination
+
+        return S3Destination(name, settings, patience)
     from tasks_service.destinations.gcs import GcsDestination
 
     return GcsDestination(name, settings, patience)

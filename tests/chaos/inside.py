@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # Imported before the fork, so that a process begins its work within milliseconds.
+import boto3  # noqa: F401
 import duckdb  # noqa: F401
 
 from tasks_service import metrics, sweeper, telemetry
@@ -45,11 +46,15 @@ IDS = {1: set(range(1000, 1040)), 2: set(range(2000, 2025))}
 """The ids of the documents of each chain."""
 
 
-def write_documents(directory: Path) -> None:
-    """Lay down the installation's one small index."""
+def write_documents(directory: Path, *, padding: int = 0) -> None:
+    """Lay down the installation's one small index, its documents longer by so many characters."""
     folder = directory / "documents" / "products"
     folder.mkdir(parents=True)
-    rows = [{"id": one, "chain_id": chain, "name": f"product {one}"} for chain, ids in IDS.items() for one in ids]
+    rows = [
+        {"id": one, "chain_id": chain, "name": f"product {one}{'x' * padding}"}
+        for chain, ids in IDS.items()
+        for one in ids
+    ]
     (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -75,7 +80,7 @@ class Place:
         document: dict[str, Any] = {
             "service": {"state_directory": self.directory / "state", "log_format": "json"},
             "database": {"url": self.url, "pool_size": 5},
-            "files": {"directory": self.directory / "documents", "threads": 2},
+            "files": {"directory": self.directory / "documents", "threads": 2, "memory_limit": "512MB"},
             "local": {"directory": self.directory / "exports"},
             "scheduler": {"poll_interval_seconds": 0.1, "batch": 50, "catch_up_runs": 100_000},
             "worker": {

@@ -34,7 +34,7 @@ from tests.command_line import in_process
 from tests.destinations import KINDS, MOMENTS, NAME, PREFIX, Bucket, bucket_of
 from tests.house import House, house
 from tests.servers.gcs import Gcs
-from tests.storages import gcs_place
+from tests.storages import HASTE, gcs_place
 from tests.waiting import eventually
 
 __all__ = ["house"]
@@ -304,7 +304,11 @@ def test_an_answer_that_is_lost_changes_nothing(scene: Scene, moment: str) -> No
 
 
 @every_moment(but=("manifest: look again",))
-def test_what_does_not_pass_leaves_nothing_that_the_next_attempt_does_not_make_whole(scene: Scene, moment: str) -> None:
+def test_what_does_not_pass_leaves_nothing_that_the_next_attempt_does_not_make_whole(
+    scene: Scene, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("destinations.s3", "storage.gcs_upload"):
+        monkeypatch.setattr(f"tasks_service.{module}._CLEAN_UP", HASTE)
     content = many(scene)
     operation, skip = at(scene, moment)
     scene.bucket.faults.fail(operation, status=503, times=1000, skip=skip)
@@ -349,6 +353,20 @@ def test_another_checksum_than_was_pushed_is_no_push(scene: Scene) -> None:
     scene.work()
     _, _, [attempt] = scene.house.read()
     assert (attempt.outcome, attempt.code) == ("retried", "corrupt_upload")
+    scene.assert_nothing()
+
+
+@pytest.mark.parametrize("reported", ["", "AAAAAA==-2"], ids=["none", "of checksums"])
+def test_a_service_without_checksums_of_whole_objects_is_refused(
+    house: House, request: pytest.FixtureRequest, reported: str
+) -> None:
+    scene = Scene(house, bucket_of("s3", request))
+    scene.aim()
+    scene.bucket.faults.misreport("object.head", {"X-Amz-Checksum-Crc32C": reported}, skip=1)
+    scene.work()
+    run, _, [attempt] = scene.house.read()
+    assert (run.state, attempt.code) == ("failed", "destination_refused")
+    assert "reports no CRC-32C of whole objects" in (run.detail or "")
     scene.assert_nothing()
 
 
@@ -411,9 +429,15 @@ def test_a_worker_that_loses_its_run_in_mid_push_hides_nothing_of_who_has_it(sce
     content = many(scene)
     first = scene.worker(scene.bucket.destinations(), name="first")
 
-    def overtake() -> None:
+    second = scene.worker(scene.bucket.destinations(), name="second")
+
+    def overtaken() -> bool:
+        # The first goes on renewing its lease; the second is to be quicker, once.
         scene.house.services.database.clock_offset += timedelta(hours=1)
-        assert scene.worker(scene.bucket.destinations(), name="second").work_once()
+        return second.work_once()
+
+    def overtake() -> None:
+        eventually(overtaken, what="the second has the run")
 
     with struck(point, overtake):
         first.work_once()
@@ -528,7 +552,7 @@ def test_the_doctor_tries_every_destination(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with in_process(tmp_path, monkeypatch, capsys) as command:
-        for name, value in scene.bucket.settings.model_dump(mode="json", exclude_unset=True).items():
+        for name, value in scene.bucket.told.items():
             told = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             monkeypatch.setenv(f"TASKS_DESTINATIONS__ACME__{name.upper()}", told)
         command("db", "upgrade")

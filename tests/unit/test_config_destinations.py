@@ -74,6 +74,45 @@ def test_what_cannot_be_is_said_with_what_would_be_right(changes: dict[str, str]
     assert said in detail
 
 
+S3 = GCS | {"kind": '"s3"'}
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        (S3 | {"credentials_file": '"x.json"'}, "credentials_file must be left out where kind is s3"),
+        (GCS | {"region": '"x"', "profile": '"y"'}, "profile, region must be left out where kind is gcs"),
+        (S3 | {"access_key_id": '"x"'}, "access_key_id and secret_access_key must be set together"),
+        (
+            S3 | {"access_key_id": '"x"', "secret_access_key": '"hunter2"', "profile": '"y"'},
+            "profile must be left out where access_key_id is set",
+        ),
+    ],
+)
+def test_what_is_of_the_other_kind_or_half_is_refused_without_its_value(members: dict[str, str], said: str) -> None:
+    [detail] = faults(members)
+    assert said in detail
+    assert "hunter2" not in detail
+
+
+def test_a_secret_may_come_from_a_file_and_is_never_shown() -> None:
+    Path("secret").write_text("hunter2\n")
+    variables = {"TASKS_DESTINATIONS__ACME__SECRET_ACCESS_KEY_FILE": "secret"}
+    settings = load_settings(written(S3 | {"access_key_id": '"x"'}), variables)
+    secret = settings.destinations["acme"].secret_access_key
+    assert secret is not None
+    assert secret.get_secret_value() == "hunter2"
+    assert "hunter2" not in config_example.show(settings)
+
+
+def test_a_secret_of_one_that_variables_alone_describe_may_come_from_a_file_too() -> None:
+    Path("secret").write_text("hunter2\n")
+    values = {"KIND": "s3", "BUCKET": "acme-exports", "CHAINS": "1", "ACCESS_KEY_ID": "x"}
+    variables = {f"TASKS_DESTINATIONS__ACME__{name}": value for name, value in values.items()}
+    settings = load_settings(None, variables | {"TASKS_DESTINATIONS__ACME__SECRET_ACCESS_KEY_FILE": "secret"})
+    assert settings.destinations["acme"].secret_access_key is not None
+
+
 @pytest.mark.parametrize("missing", list(GCS))
 def test_what_is_missing_is_named(missing: str) -> None:
     [detail] = faults({name: value for name, value in GCS.items() if name != missing})

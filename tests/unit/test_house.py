@@ -95,6 +95,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "typer": ("tasks_service/cli/",),
     "gunicorn": ("tasks_service/cli/",),
     "procrastinate": ("tasks_service/executors/procrastinate",),
+    "boto3": ("tasks_service/destinations/s3",),
+    "botocore": ("tasks_service/destinations/s3",),
     "prometheus_client": ("tasks_service/metrics/", "tasks_service/scrape.py"),
 }
 
@@ -184,7 +186,7 @@ def test_importing_a_module_does_nothing() -> None:
         "def refuse(*a, **k): raise AssertionError('a socket at import')\n"
         "socket.socket.connect = refuse\n"
         f"for name in {names!r}:\n    importlib.import_module(name)\n"
-        "heavy = {'duckdb', 'elasticsearch', 'google.cloud.storage'} & set(sys.modules)\n"
+        "heavy = {'boto3', 'botocore', 'duckdb', 'elasticsearch', 'google.cloud.storage'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
