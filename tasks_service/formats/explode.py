@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tasks_service.errors import SourceError
+from tasks_service.errors import SourceError, UnfitDocumentError
 from tasks_service.formats import Encoded, Encoder, Writer
 from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.sources import Documents
@@ -27,6 +27,9 @@ _SPACE = b" \t\r\n"
 
 _PORTION_BYTES = 16 * 1024 * 1024
 """What the documents of one encoded page may become at most, but for a single document that becomes more."""
+
+_LARGEST = 256 * 1024 * 1024
+"""What a single document may become at most: it is in memory several times while it is encoded."""
 
 
 class Exploder:
@@ -53,7 +56,10 @@ class Exploder:
         self._decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
     def exploded(self, document: bytes) -> Documents:
-        """Return the document of each element, at least one. Raises SourceError where it is not a JSON object."""
+        """Return the document of each element, at least one.
+
+        Raises SourceError where it is not a JSON object, UnfitDocumentError where they would be too large together.
+        """
         try:
             return self._exploded(document)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -71,6 +77,12 @@ class Exploder:
         rest = msgspec.json.encode(kept)
         if not elements:
             return [rest]
+        grown = sum(map(len, elements)) + len(elements) * len(rest)
+        if grown > _LARGEST:
+            raise UnfitDocumentError(
+                f"A document of {len(document)} bytes would become {grown} bytes of {len(elements)} rows, since each "
+                "repeats the other columns. Leave out columns of long texts, or keep the list a cell (`nested: json`)."
+            )
         start = (rest[:-1] + b"," if kept else rest[:-1]) + self._before_element
         return [start + element + b"}" for element in elements]
 

@@ -9,7 +9,7 @@ import pytest
 
 from segments import Catalog
 from tasks_service.config import IndexSettings
-from tasks_service.errors import Fault, InvalidRequestError, SourceError
+from tasks_service.errors import Fault, InvalidRequestError, SourceError, UnfitDocumentError
 from tasks_service.formats import Encoded, Encoder, explode, portions_of
 from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.registry import check_by_catalog, check_options, described_columns, encoder_for
@@ -225,6 +225,14 @@ def test_a_page_that_would_become_huge_is_encoded_in_portions() -> None:
     assert [len(portion) for portion in portions_of(made, [wide, wide, *[narrow] * 5])] == [1, 1, 5]
     assert list(portions_of(made, [narrow] * 5)) == [[narrow] * 5]
     assert list(portions_of(made, [])) == []
+
+
+def test_a_document_that_would_become_too_large_fails_the_run() -> None:
+    long = json.dumps({"order": {"code": "x" * 300_000}, "items": [{"sku": str(n)} for n in range(1000)]}).encode()
+    with pytest.raises(UnfitDocumentError, match=r"of 1000 rows.*columns of long texts") as caught:
+        exploding("order.code", "items.sku").encode([long])
+    assert not caught.value.retryable
+    assert len(rows(exploding("id", "items.sku"), long)) == 1000, "what no column needs is not repeated"
 
 
 def test_an_element_repeats_nothing_that_no_column_needs() -> None:
