@@ -32,6 +32,10 @@ _PAGE_BYTES = 2 * 1024 * 1024
 _FIRST_ROWS = 256
 _MOST_ROWS = 10_000
 
+_COLLECTED_ROWS = 10_000
+"""Up to so many rows of a limit DuckDB collects from all its threads at once, each of which decompresses a row group of
+its own; a greater one streams. One thread holds one."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -187,13 +191,15 @@ class FilesSnapshot:
         folder.check_unchanged()
         count = int(row[0]) if row else 0
         self.total = count if limit is None else min(count, limit)
-        self._stream = _Stream(self._select(self.total), folder)
+        self._stream = _Stream(lambda: self._select(self.total), folder)
 
     def _select(self, limit: int) -> DuckDBPyConnection:
         """Return a cursor from which documents stream. Identifiers are the catalogue's, values are parameters."""
         statement = f"SELECT {self._document} {self._from} LIMIT {limit}"
         cursor = self._connection.cursor()
         if limit:
+            if limit <= _COLLECTED_ROWS:
+                cursor.execute("SET threads = 1")
             cursor.execute(statement, self._parameters)
         else:
             cursor.execute("SELECT 1 WHERE false")
@@ -223,10 +229,11 @@ class FilesSnapshot:
 
 
 class _Stream:
-    """One streaming result that several threads take pages from."""
+    """One streaming result that several threads take pages from, begun when the first of them does."""
 
-    def __init__(self, cursor: DuckDBPyConnection, folder: OpenFolder) -> None:
-        self._cursor = cursor
+    def __init__(self, begin: Callable[[], DuckDBPyConnection], folder: OpenFolder) -> None:
+        self._begin = begin
+        self._cursor: DuckDBPyConnection | None = None
         self._folder = folder
         self._lock = threading.Lock()
         self._rows = _FIRST_ROWS
@@ -251,7 +258,8 @@ class _Stream:
 
     def _fetch(self) -> Documents:
         with _translated(self._folder):
-            page: Documents = [row[0] for row in self._cursor.fetchmany(self._rows)]
+            cursor = self._cursor = self._cursor or self._begin()
+            page: Documents = [row[0] for row in cursor.fetchmany(self._rows)]
         if page:
             mean = max(sum(map(len, page)) // len(page), 1)
             self._rows = max(1, min(_MOST_ROWS, _PAGE_BYTES // mean))
@@ -263,7 +271,8 @@ class _Stream:
     def end(self) -> None:
         with self._lock:
             self._finished = True
-            self._cursor.close()
+            if self._cursor is not None:
+                self._cursor.close()
 
 
 def _connect(settings: FilesSettings) -> DuckDBPyConnection:

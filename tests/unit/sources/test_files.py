@@ -436,6 +436,19 @@ def test_memory_that_does_not_suffice_is_named(folder: Path) -> None:
         documents(source(folder, memory_limit="1MB"))
 
 
+@pytest.mark.parametrize("rows", [5, 9000])
+def test_a_few_documents_of_very_many_need_no_more_memory_than_all(folder: Path, rows: int) -> None:
+    """Row groups are decompressed as a whole, a thread each: two of these do not fit together."""
+    raw = "'{\"id\":' || i || ',\"x\":\"' || repeat('y', 500) || '\"}'"
+    parquet(folder / "a.parquet", f"SELECT 1 AS chain_id, i AS id, {raw} AS _raw FROM range(250000) t(i)")  # noqa: S608
+    made = source(folder)
+    with made.open(index(), EVERYTHING, chain=1, limit=rows) as snapshot:
+        found = [one for pages in snapshot.partitions(2) for page in pages for one in page]
+        assert (snapshot.total, len(found)) == (rows, rows)
+    sample = made.sample(index(), EVERYTHING, chain=1, rows=rows)
+    assert (sample.count, len(sample.documents)) == (250_000, rows)
+
+
 def test_a_catalogue_is_read_again_when_it_is_no_longer_believed(folder: Path) -> None:
     now = [0.0]
     made = FilesSource(FilesSettings(directory=folder.parent), 30, clock=lambda: now[0])
