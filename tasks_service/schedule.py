@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby, islice, takewhile
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tasks_service.config import SchedulerSettings
 from tasks_service.cron import Cron, CronError, parse_cron
@@ -31,11 +31,14 @@ __all__ = [
     "check_trigger",
     "defaults",
     "delay",
+    "ends_at",
     "first_occurrence",
+    "newest_occurrences",
     "next_run_dates",
     "occurrences",
     "occurrences_between",
     "parse_cron",
+    "passed",
     "plan",
     "read_segment_id",
     "resume",
@@ -167,6 +170,11 @@ def first_occurrence(trigger: Mapping[str, Any], *, created_at: datetime) -> dat
     return next(_of(trigger, after=created_at), None)
 
 
+def ends_at(trigger: Mapping[str, Any]) -> datetime | None:
+    """Return the moment behind which a trigger has no occurrence; None where it has no such end."""
+    return _instant(trigger.get("once") or trigger.get("end_at"))
+
+
 def next_run_dates(trigger: Mapping[str, Any], *, after: datetime, count: int = 5) -> list[datetime]:
     """Return the next occurrences strictly after a moment, `count` at most."""
     return list(islice(_of(trigger, after=after), count))
@@ -187,6 +195,21 @@ def occurrences_between(
             return found, instant
         found.append(instant)
     return found, None
+
+
+def newest_occurrences(cron: str, zone: str, *, first: datetime, last: datetime, most: int) -> list[datetime]:
+    """Return the newest occurrences of a cron line from `first` to `last`, both included: `most` of them, ascending.
+
+    Raises what `occurrences` raises.
+    """
+    back = timedelta(hours=1)
+    while True:
+        # A line is read forwards only: from ever further back, until there are enough.
+        start = max(first, last - back)
+        found = list(occurrences(cron, zone, after=start - _MICROSECOND, end_at=last))
+        if len(found) >= most or start == first:
+            return found[-most:]
+        back *= 4
 
 
 def plan(trigger: Mapping[str, Any], *, due: datetime, now: datetime, limits: Limits) -> Plan:
@@ -230,6 +253,20 @@ def resume(trigger: Mapping[str, Any], *, due: datetime | None, now: datetime) -
             break
         last, count = instant, count + 1
     return Plan((), (SkipRange(first, last, count, "paused"),), following)
+
+
+def passed(
+    trigger: Mapping[str, Any], *, due: datetime | None, now: datetime, reason: str = "paused"
+) -> tuple[SkipRange, ...]:
+    """Return what has passed without an outcome of a trigger that goes: none of it is run, a `once` neither."""
+    if due is None or due > now:
+        return ()
+    if "once" not in trigger:
+        try:
+            return tuple(replace(one, reason=reason) for one in resume(trigger, due=due, now=now).skips)
+        except (CronError, ZoneInfoNotFoundError):
+            pass  # It cannot be understood any more: what is known is that `due` was not run.
+    return (SkipRange(due, due, 1, reason),)
 
 
 def _due(

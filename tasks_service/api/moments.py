@@ -43,3 +43,12 @@ def read_moment(text: Any, pointer: str, zone: ZoneInfo | None = None) -> dateti
     if not _EARLIEST <= naive <= _LATEST:
         return Fault(pointer, "out_of_range", "Name a moment between the years 1 and 9999.")
     return moment.astimezone(UTC)
+
+
+def read_bound(text: str | None, name: str, faults: list[Fault]) -> datetime | None:
+    """Return the instant that bounds a list, None where none is given or what is given is none: a fault says so."""
+    read = read_moment(text, name) if text is not None else None
+    if isinstance(read, Fault):
+        faults.append(read)
+        return None
+    return read

@@ -21,7 +21,7 @@ from tasks_service.api.calls import Call, Reply
 from tasks_service.api.creation import SHOWN_LOGS, next_run_dates, settle, start_if_due
 from tasks_service.api.cursors import Pages
 from tasks_service.api.definitions import Definition, Findings, define, redefine
-from tasks_service.api.moments import read_moment
+from tasks_service.api.moments import read_bound
 from tasks_service.api.problems import InvalidParametersError
 from tasks_service.api.saved_segments_use import hold
 from tasks_service.api.tags import etag, matches_none, matches_version
@@ -203,6 +203,8 @@ def _apply_edit(call: Call, session: Session, edit: _Edit) -> Reply | None:
     if "trigger" in body:
         hold(session, edit.definition.trigger, chain=task.chain)
         settle(call.services, session, task, now=now)
+        if task.paused_at is not None:
+            changes["skips"] = schedule.passed(task.trigger, due=task.next_run_at, now=now)
         changes["trigger"] = edit.definition.trigger
         changes["next_run_at"] = schedule.first_occurrence(edit.definition.trigger, created_at=now)
     tasks.edit_task(session, task, now=now, **changes)
@@ -217,7 +219,10 @@ def delete_task(call: Call) -> Reply:
         task = find_task(call, session, lock=True)
         if not matches_version(call.headers.get("If-Match"), task.version):
             raise PreconditionFailedError
-        tasks.delete_task(session, task, now=database.now(session))
+        now = database.now(session)
+        reason = "deleted" if task.paused_at is None else "paused"
+        undecided = schedule.passed(task.trigger, due=task.next_run_at, now=now, reason=reason)
+        tasks.delete_task(session, task, now=now, skips=undecided)
     _delete_files(call)
     log.info("task.deleted", task_id=call.path["task_id"])
     return Reply(status=204)
@@ -281,13 +286,6 @@ def _filters(call: Call, query: TaskListQuery, chain: int | None) -> tasks.TaskF
     """Return the filters of a list as the database takes them; raise InvalidParametersError with every fault."""
     faults: list[Fault] = []
 
-    def moment(name: str, text: str | None) -> datetime | None:
-        read = read_moment(text, name) if text is not None else None
-        if isinstance(read, Fault):
-            faults.append(read)
-            return None
-        return read
-
     known = list(call.services.settings.indices)
     if query.export_index is not None and query.export_index not in known:
         detail = f"There is no export index `{shown(query.export_index)}`. {nearest(query.export_index, known)}"
@@ -296,8 +294,8 @@ def _filters(call: Call, query: TaskListQuery, chain: int | None) -> tasks.TaskF
         chain=chain,
         state=query.state,
         export_index=query.export_index,
-        created_after=moment("created_after", query.created_after),
-        created_before=moment("created_before", query.created_before),
+        created_after=read_bound(query.created_after, "created_after", faults),
+        created_before=read_bound(query.created_before, "created_before", faults),
     )
     if faults:
         raise InvalidParametersError(faults=faults)

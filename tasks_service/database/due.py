@@ -27,7 +27,7 @@ from sqlmodel import Session, col, select
 
 from tasks_service.database.clients import standing_of
 from tasks_service.database.counting import not_run, runs_fired
-from tasks_service.database.journal import SkippedRange, skip_message
+from tasks_service.database.journal import Skipped, SkippedRange, skip_message, skip_row
 from tasks_service.database.models import Client, Event, Instant, Run, SegmentVersion, Skip, Task
 from tasks_service.database.runs import GOING, UNTOUCHED, definition_of, request_cancel
 from tasks_service.database.segments import newest_versions
@@ -75,14 +75,6 @@ class DueRun:
     made_at: datetime
 
 
-@dataclass(frozen=True)
-class _Skipped:
-    first: datetime
-    last: datetime
-    count: int
-    reason: str
-
-
 @dataclass
 class _Outcomes:
     """Rows to be written at the end of a transaction."""
@@ -92,18 +84,9 @@ class _Outcomes:
     events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     advances: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
-    def skip(self, task_id: int, skipped: SkippedRange, now: datetime) -> None:
-        self.skips.append(
-            {
-                "task_id": task_id,
-                "first_occurrence": skipped.first,
-                "last_occurrence": skipped.last,
-                "count": skipped.count,
-                "reason": skipped.reason,
-                "recorded_at": now,
-            }
-        )
-        self.log(task_id, now, "occurrence.skipped", skip_message(skipped), level="warning")
+    def skip(self, task: Task, skipped: SkippedRange, now: datetime) -> None:
+        self.skips.append(skip_row(task, skipped, now=now))
+        self.log(identity(task), now, "occurrence.skipped", skip_message(skipped), level="warning")
 
     def log(self, task_id: int, now: datetime, event: str, message: str, *, level: str = "info") -> None:
         self.events.append(
@@ -300,25 +283,25 @@ def _decide(session: Session, task: Task, plan: Planned, situation: _Situation, 
     skipped: list[SkippedRange] = list(plan.skips)
     if policy == "cancel_other":
         # Each would cancel the one before it: only the newest is made at all.
-        skipped += [_Skipped(one, one, 1, "overlap") for one in wanted[:-1]]
+        skipped += [Skipped(one, one, 1, "overlap") for one in wanted[:-1]]
         wanted = wanted[-1:]
     for occurrence in wanted:
         verdict = overlap(policy, running=going[task_id, "running"], queued=going[task_id, "queued"])
         if verdict == "skip":
-            skipped.append(_Skipped(occurrence, occurrence, 1, "overlap"))
+            skipped.append(Skipped(occurrence, occurrence, 1, "overlap"))
             continue
         if verdict == "replace":
             queued[task.chain] -= going[task_id, "queued"]
             _cancel_others(session, task_id, now=now)
         if queued[task.chain] >= situation.cap:
-            skipped.append(_Skipped(occurrence, occurrence, 1, "queue_full"))
+            skipped.append(Skipped(occurrence, occurrence, 1, "queue_full"))
             continue
         queued[task.chain] += 1
         going[task_id, "queued"] += 1
         delay = situation.planner.delay(task_id, task.trigger, occurrence)
         outcomes.runs.append(_run_row(task, occurrence, situation, available_at=max(now, occurrence + delay)))
     for one in _merged(skipped):
-        outcomes.skip(task_id, one, now)
+        outcomes.skip(task, one, now)
         not_run(session, task_id, one)
     outcomes.advances.append({"b_id": task_id, "b_read": task.next_run_at, "b_next": plan.next_run_at})
 
@@ -329,7 +312,7 @@ def _merged(skipped: Iterable[SkippedRange]) -> list[SkippedRange]:
     for one in skipped:
         last = merged[-1] if merged else None
         if last is not None and last.reason == one.reason and one.reason in {"overlap", "queue_full"}:
-            merged[-1] = _Skipped(last.first, one.last, last.count + one.count, one.reason)
+            merged[-1] = Skipped(last.first, one.last, last.count + one.count, one.reason)
         else:
             merged.append(one)
     return merged

@@ -7,13 +7,28 @@ cli/.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlmodel import Session, col, select
 
 from tasks_service.database.counting import not_run
 from tasks_service.database.models import Event, Skip, Task
+from tasks_service.database.statements import identity
+
+# What somebody did to the task itself is no reason to worry.
+_ON_PURPOSE = ("executed", "deleted")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A `SkippedRange` that this package decides on."""
+
+    first: datetime
+    last: datetime
+    count: int
+    reason: str
 
 
 class SkippedRange(Protocol):
@@ -36,28 +51,34 @@ def touch(session: Session, task: Task, *, now: datetime) -> None:
     session.add(task)
 
 
-def record_skips(session: Session, task_id: int, skips: Iterable[SkippedRange], *, now: datetime) -> None:
-    """Record occurrences that will not be run, and say so in the task's log."""
+def record_skips(session: Session, task: Task, skips: Iterable[SkippedRange], *, now: datetime) -> None:
+    """Record occurrences of a task, by its trigger as it is, that will not be run, and say so in its log."""
+    task_id = identity(task)
     for skip in skips:
         not_run(session, task_id, skip)
-        session.add(
-            Skip(
-                task_id=task_id,
-                first_occurrence=skip.first,
-                last_occurrence=skip.last,
-                count=skip.count,
-                reason=skip.reason,
-                recorded_at=now,
-            )
-        )
+        session.add(Skip(**skip_row(task, skip, now=now)))
         log_event(
             session,
             task_id=task_id,
             now=now,
-            level="warning",
+            level="info" if skip.reason in _ON_PURPOSE else "warning",
             event="occurrence.skipped",
             message=skip_message(skip),
         )
+
+
+def skip_row(task: Task, skip: SkippedRange, *, now: datetime) -> dict[str, Any]:
+    """Return the row of a range of a task's occurrences; its trigger, as it is, says which they were."""
+    return {
+        "task_id": task.id,
+        "first_occurrence": skip.first,
+        "last_occurrence": skip.last,
+        "count": skip.count,
+        "reason": skip.reason,
+        "cron": task.trigger.get("cron"),
+        "timezone": task.trigger.get("timezone"),
+        "recorded_at": now,
+    }
 
 
 def skip_message(skip: SkippedRange) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from tasks_service.database.counting import run_ended, run_made, task_paused
-from tasks_service.database.journal import log_event, touch
+from tasks_service.database.journal import Skipped, log_event, record_skips, touch
 from tasks_service.database.models import Attempt, Backfill, Run, SegmentVersion, Task
 from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import Direction, changed, identity, insert_unless_there, page
@@ -67,8 +67,9 @@ def create_run(
     if run_id is None:
         return None
     run_made(session, kind)
-    if kind == "manual" and "once" in task.trigger:
+    if kind == "manual" and "once" in task.trigger and (once := task.next_run_at) is not None:
         task.next_run_at = None
+        record_skips(session, task, [Skipped(once, once, 1, "executed")], now=now)
     if kind in {"manual", "retry"} and backfill_id is None and task.state != "INPROGRESS":
         task.state, task.state_reason = "READY", None
     touch(session, task, now=now)

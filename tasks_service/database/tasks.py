@@ -162,12 +162,14 @@ def edit_task(
     target: dict[str, Any] | _Unchanged = UNCHANGED,
     trigger: dict[str, Any] | _Unchanged = UNCHANGED,
     next_run_at: datetime | _Unchanged | None = UNCHANGED,
+    skips: Iterable[SkippedRange] = (),
 ) -> None:
     """Change what is given; runs that exist keep the definition they were made with.
 
     Give `next_run_at` with `trigger`. What the old trigger has due must have its outcome first: call
-    `due.settle` before.
+    `due.settle` before, and give as `skips` what passed while the task was paused (`schedule.resume`).
     """
+    record_skips(session, task, skips, now=now)
     if not isinstance(desc, _Unchanged):
         task.desc = desc
     if not isinstance(target, _Unchanged):
@@ -212,18 +214,20 @@ def resume_task(
     if task.state_reason is not None and task.state_reason.startswith("paused_"):
         task.state_reason = None
     task.next_run_at = next_run_at
-    record_skips(session, identity(task), skips, now=now)
+    record_skips(session, task, skips, now=now)
     touch(session, task, now=now)
     said = f": {note}" if note else "."
     log_event(session, task_id=identity(task), now=now, event="task.resumed", message=f"Resumed{said}")
 
 
-def delete_task(session: Session, task: Task, *, now: datetime) -> None:
+def delete_task(session: Session, task: Task, *, now: datetime, skips: Iterable[SkippedRange] = ()) -> None:
     """Delete a task read with `lock=True`.
 
-    Cancel its runs and its backfill, end its schedule, give its files to the sweeper.
+    Cancel its runs and its backfill, end its schedule, give its files to the sweeper. `skips` is what was due of the
+    schedule and had no outcome yet (`schedule.passed`).
     """
     task_id = identity(task)
+    record_skips(session, task, skips, now=now)
     task.deleted_at, task.next_run_at = now, None
     touch(session, task, now=now)
     log_event(session, task_id=task_id, now=now, event="task.deleted", message="Deleted.")

@@ -37,7 +37,7 @@ OCCURRENCES_NOT_RUN = Counter(
     "tasks_service_occurrences_not_run_total",
     "Occurrences that were not run, by reason.",
     ("reason",),
-    starts=("misfire", "overlap", "queue_full", "paused", "catch_up_window", "catch_up_limit"),
+    starts=("misfire", "overlap", "queue_full", "paused", "catch_up_window", "catch_up_limit", "executed", "deleted"),
 )
 TICKS = Counter(
     "tasks_service_scheduler_ticks_total",
