@@ -36,6 +36,7 @@ def register(
     from tasks_service.api.calls import Context
     from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
     from tasks_service.api.indices import ROUTES as INDEX_ROUTES
+    from tasks_service.api.occurrences import ROUTES as OCCURRENCE_ROUTES
     from tasks_service.api.processes import ROUTES as PROCESS_ROUTES
     from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
     from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
@@ -45,6 +46,7 @@ def register(
     context = Context(services, seats, pause or _pause, loops or _no_loops)
     declared = (
         *TASK_ROUTES,
+        *OCCURRENCE_ROUTES,
         *BACKFILL_ROUTES,
         *INDEX_ROUTES,
         *SAVED_SEGMENT_ROUTES,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from segments import Field, operators_for
+from tasks_service.api.stretches import Stretch
 from tasks_service.artifacts import is_split
 from tasks_service.database.backfills import Progress
 from tasks_service.database.clients import Principal
@@ -145,6 +146,21 @@ def full_run(run: Run, attempts: Sequence[Attempt], events: Sequence[Event]) -> 
         },
         "query": run.query,
         "artifact": result(run),
+    }
+
+
+def occurrence(instant: datetime, stretch: Stretch | None, runs: Sequence[Run], *, whole: bool) -> Document:
+    """Return what became of an occurrence; of a whole stretch of them where nothing else is known."""
+    return {
+        "occurrence": moment(instant),
+        "outcome": "run" if stretch is None else stretch.outcome,
+        "reason": None if stretch is None else stretch.reason,
+        "until": moment(stretch.last) if stretch is not None and whole else None,
+        "count": stretch.count if stretch is not None and whole else 1,
+        "runs": [
+            {"id": one.id, "kind": one.kind, "state": one.state, "reason": one.reason, "backfill": one.backfill_id}
+            for one in runs
+        ],
     }
 
 

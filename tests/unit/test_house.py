@@ -65,6 +65,7 @@ ARROWS: dict[str, set[str]] = {
     "schemas": LEAVES | {"target_schemas"},
     "segment_schemas": LEAVES | {"schemas"},
     "backfill_schemas": LEAVES | {"schemas"},
+    "occurrence_schemas": LEAVES | {"schemas"},
     "problem_schemas": LEAVES | {"schemas"},
     "process_schemas": LEAVES | {"schemas"},
     "indices": LEAVES,
@@ -73,7 +74,8 @@ ARROWS: dict[str, set[str]] = {
     "api": LEAVES
     | {"app", "artifacts", "database", "schedule", "sources", "formats", "executors", "storage", "filenames"}
     | {"destinations"}
-    | {"schemas", "segment_schemas", "backfill_schemas", "problem_schemas", "process_schemas", "scrape"},
+    | {"schemas", "segment_schemas", "backfill_schemas", "occurrence_schemas", "problem_schemas"}
+    | {"process_schemas", "scrape"},
     "app": EVERYONE,
     "cli": EVERYONE,
     "__init__": set(),

@@ -25,6 +25,7 @@ from tasks_service.api import openapi
 from tasks_service.api.backfill_routes import BACKFILL_ROUTES
 from tasks_service.api.explanations import ROUTES as EXPLANATION_ROUTES
 from tasks_service.api.indices import ROUTES as INDEX_ROUTES
+from tasks_service.api.occurrences import ROUTES as OCCURRENCE_ROUTES
 from tasks_service.api.processes import ROUTES as PROCESS_ROUTES
 from tasks_service.api.saved_segments_routes import SAVED_SEGMENT_ROUTES
 from tasks_service.api.segments import ROUTES as SEGMENT_ROUTES
@@ -77,6 +78,7 @@ class Contract:
     def __init__(self) -> None:
         routes = (
             *TASK_ROUTES,
+            *OCCURRENCE_ROUTES,
             *BACKFILL_ROUTES,
             *INDEX_ROUTES,
             *SAVED_SEGMENT_ROUTES,
