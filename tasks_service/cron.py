@@ -88,9 +88,28 @@ class Cron:
 
         Ends only where the calendar does (in the year 9999).
         """
-        walk = _at_named_times if self.names_times else _at_every_match
+        moment = moment.astimezone(UTC)
+        if self.names_times:
+            shown = moment.astimezone(zone).replace(tzinfo=None)
+            yield from (instant for instant in self.after_shown(shown, zone) if instant > moment)
+            return
         try:
-            yield from walk(self.line, moment.astimezone(UTC), zone)
+            yield from _at_every_match(self.line, moment, zone)
+        except OverflowError:
+            return
+
+    def after_shown(self, shown: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+        """Return the instants (aware, UTC) at which a line that names times fires for what comes after a clock's time.
+
+        Once for each matching wall-clock time later than `shown`; two that a gap moves to one instant are one.
+        """
+        latest: datetime | None = None
+        try:
+            for wall in CronSim(self.line, shown):
+                instant = first_instant(wall, zone)
+                if latest is None or instant > latest:
+                    latest = instant
+                    yield instant
         except OverflowError:
             return
 
@@ -168,16 +187,6 @@ def _number(field: _Field, text: str) -> int:
     if not text.isdigit() or not field.lowest <= int(text) <= field.highest:
         raise CronError(f"{text!r} is no {field.name}: write {field.range}")
     return int(text)
-
-
-def _at_named_times(line: str, moment: datetime, zone: ZoneInfo) -> Iterator[datetime]:
-    """Fire once for each matching wall-clock time; two that a gap moves to one instant are one."""
-    latest = moment
-    for wall in CronSim(line, moment.astimezone(zone).replace(tzinfo=None)):
-        instant = first_instant(wall, zone)
-        if instant > latest:
-            latest = instant
-            yield instant
 
 
 def first_instant(wall: datetime, zone: ZoneInfo) -> datetime:

@@ -9,14 +9,15 @@ document). Called by api/ (checks, previews) and by scheduler.py (`plan`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import groupby, islice, takewhile
-from typing import Any
+from itertools import chain, dropwhile, groupby, islice, takewhile
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tasks_service import zones
 from tasks_service.config import SchedulerSettings
 from tasks_service.cron import Cron, CronError, parse_cron
 from tasks_service.trigger import check_trigger, defaults, read_segment_id, write_instant
@@ -33,6 +34,7 @@ __all__ = [
     "delay",
     "ends_at",
     "first_occurrence",
+    "moved",
     "newest_occurrences",
     "next_run_dates",
     "occurrences",
@@ -44,6 +46,8 @@ __all__ = [
     "resume",
     "write_instant",
 ]
+
+Decided: TypeAlias = Callable[[datetime], Sequence[tuple[datetime, datetime]]]
 
 _SECOND = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -91,9 +95,22 @@ class Planner:
 
     limits: Limits
 
-    def plan(self, trigger: Mapping[str, Any], *, due: datetime, now: datetime) -> Plan:
+    def plan(self, trigger: Mapping[str, Any], *, due: datetime, now: datetime, zone: ZoneInfo | None = None) -> Plan:
         """Decide what becomes of every occurrence from `due` to `now`; see `plan`."""
-        return plan(trigger, due=due, now=now, limits=self.limits)
+        return plan(trigger, due=due, now=now, limits=self.limits, zone=zone)
+
+    def moved(
+        self,
+        trigger: Mapping[str, Any],
+        *,
+        due: datetime,
+        now: datetime,
+        old: ZoneInfo,
+        new: ZoneInfo,
+        decided: Decided,
+    ) -> datetime | None:
+        """Return the first occurrence without an outcome by the new rules of a zone; see `moved`."""
+        return moved(trigger, due=due, now=now, old=old, new=new, decided=decided)
 
     def delay(self, task_id: int, trigger: Mapping[str, Any], occurrence: datetime) -> timedelta:
         """Return how much later than its occurrence a run of the task starts; see `delay`."""
@@ -119,35 +136,34 @@ def _parsed(text: str) -> Cron:
 
 def occurrences(
     cron: str,
-    zone: str,
+    zone: str | ZoneInfo,
     *,
     after: datetime,
     start_at: datetime | None = None,
     end_at: datetime | None = None,
 ) -> Iterator[datetime]:
-    """Return the instants (aware, UTC) of a cron line in a zone, strictly after `after`.
+    """Return the instants (aware, UTC) of a cron line in a zone, strictly after `after`, from `start_at` to `end_at`.
 
-    From `start_at` to `end_at`.
-
-    Both ends belong to the range. Without `end_at` they end only with the calendar.
+    Both ends belong to the range. Without `end_at` they end only with the calendar. A zone that is given by name goes
+    by the rules of this host.
 
     Raises:
         CronError: `cron` is no cron line.
         zoneinfo.ZoneInfoNotFoundError: there is no such zone.
     """
     since = after if start_at is None else max(after, start_at - _SECOND)
-    found = _parsed(cron).after(since, ZoneInfo(zone))
+    found = _parsed(cron).after(since, ZoneInfo(zone) if isinstance(zone, str) else zone)
     return found if end_at is None else takewhile(lambda instant: instant <= end_at, found)
 
 
-def _of(trigger: Mapping[str, Any], *, after: datetime) -> Iterator[datetime]:
-    """Return the occurrences of a stored trigger strictly after a moment."""
+def _of(trigger: Mapping[str, Any], *, after: datetime, zone: ZoneInfo | None = None) -> Iterator[datetime]:
+    """Return the occurrences of a stored trigger strictly after a moment; `zone`: its zone by the rules that hold."""
     if "once" in trigger:
         once = _instant(trigger["once"])
         return iter([once] if once is not None and once > after else [])
     return occurrences(
         trigger["cron"],
-        trigger.get("timezone") or "UTC",
+        zone or zones.name_in(trigger),
         after=after,
         start_at=_instant(trigger.get("start_at")),
         end_at=_instant(trigger.get("end_at")),
@@ -158,7 +174,9 @@ def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
 
 
-def first_occurrence(trigger: Mapping[str, Any], *, created_at: datetime) -> datetime | None:
+def first_occurrence(
+    trigger: Mapping[str, Any], *, created_at: datetime, zone: ZoneInfo | None = None
+) -> datetime | None:
     """Return the first occurrence of a trigger stored at `created_at`.
 
     None where a cron line has none any more.
@@ -167,7 +185,7 @@ def first_occurrence(trigger: Mapping[str, Any], *, created_at: datetime) -> dat
     """
     if "once" in trigger:
         return max(_instant(trigger["once"]) or created_at, created_at)
-    return next(_of(trigger, after=created_at), None)
+    return next(_of(trigger, after=created_at, zone=zone), None)
 
 
 def ends_at(trigger: Mapping[str, Any]) -> datetime | None:
@@ -212,7 +230,9 @@ def newest_occurrences(cron: str, zone: str, *, first: datetime, last: datetime,
         back *= 4
 
 
-def plan(trigger: Mapping[str, Any], *, due: datetime, now: datetime, limits: Limits) -> Plan:
+def plan(
+    trigger: Mapping[str, Any], *, due: datetime, now: datetime, limits: Limits, zone: ZoneInfo | None = None
+) -> Plan:
     """Decide what becomes of every occurrence from `due` (the first without an outcome) to `now`.
 
     On time is what is at most `limits.grace` old: it is run. Missed is what is older: with `misfire: skip`
@@ -225,7 +245,7 @@ def plan(trigger: Mapping[str, Any], *, due: datetime, now: datetime, limits: Li
         return Plan((due,), (), None)
     policy = trigger.get("misfire") or "run_once"
     most = limits.catch_up_runs if policy == "run_all" else 1
-    found, following = _due(trigger, due=due, now=now, most=_AT_ONCE + most)
+    found, following = _due(trigger, due=due, now=now, most=_AT_ONCE + most, zone=zone)
     if len(found) > _AT_ONCE + most:
         # So many follow the first ones that those cannot be among the newest: they are decided, the rest is
         # not.
@@ -239,7 +259,7 @@ def plan(trigger: Mapping[str, Any], *, due: datetime, now: datetime, limits: Li
     return Plan((*run, *on_time), _skips(skipped, policy, now, limits), following)
 
 
-def resume(trigger: Mapping[str, Any], *, due: datetime | None, now: datetime) -> Plan:
+def resume(trigger: Mapping[str, Any], *, due: datetime | None, now: datetime, zone: ZoneInfo | None = None) -> Plan:
     """Decide what becomes of what a pause let pass.
 
     It is not run, but a `once` is, as soon as it is resumed.
@@ -247,7 +267,7 @@ def resume(trigger: Mapping[str, Any], *, due: datetime | None, now: datetime) -
     if due is None or due > now or "once" in trigger:
         return Plan((), (), due)
     first, last, count, following = due, due, 1, None
-    for instant in _of(trigger, after=due):
+    for instant in _of(trigger, after=due, zone=zone):
         if instant > now:
             following = instant
             break
@@ -256,25 +276,69 @@ def resume(trigger: Mapping[str, Any], *, due: datetime | None, now: datetime) -
 
 
 def passed(
-    trigger: Mapping[str, Any], *, due: datetime | None, now: datetime, reason: str = "paused"
+    trigger: Mapping[str, Any],
+    *,
+    due: datetime | None,
+    now: datetime,
+    reason: str = "paused",
+    zone: ZoneInfo | None = None,
 ) -> tuple[SkipRange, ...]:
     """Return what has passed without an outcome of a trigger that goes: none of it is run, a `once` neither."""
     if due is None or due > now:
         return ()
     if "once" not in trigger:
         try:
-            return tuple(replace(one, reason=reason) for one in resume(trigger, due=due, now=now).skips)
+            return tuple(replace(one, reason=reason) for one in resume(trigger, due=due, now=now, zone=zone).skips)
         except (CronError, ZoneInfoNotFoundError):
             pass  # It cannot be understood any more: what is known is that `due` was not run.
     return (SkipRange(due, due, 1, reason),)
 
 
+def moved(
+    trigger: Mapping[str, Any], *, due: datetime, now: datetime, old: ZoneInfo, new: ZoneInfo, decided: Decided
+) -> datetime | None:
+    """Return a cron trigger's first occurrence without an outcome by new rules of its zone, `due` by the old ones.
+
+    A line that names times goes on with the first wall-clock time it has not run at: what ran by the old rules does not
+    run again because the new ones call the moment otherwise, and a time that has passed unnoticed is late, not lost. A
+    line whose minute or hour starts with `*` goes on with the next instant that matches. `decided` tells the ranges of
+    occurrences from a moment on that have their outcome: none gets a second one.
+    """
+    line = _parsed(trigger["cron"])
+    if line.names_times:
+        found = line.after_shown((due - _SECOND).astimezone(old).replace(tzinfo=None), new)
+    else:
+        found = line.after(min(due, now) - _MICROSECOND, new)
+    pending = _between(found, _instant(trigger.get("start_at")), _instant(trigger.get("end_at")))
+    first = next(pending, None)
+    if first is None or first > now:
+        return first
+    ranges = decided(first)
+    latest = max((last for _, last in ranges), default=first)
+    chosen: datetime | None = None
+    for instant in chain([first], pending):
+        if any(start <= instant <= end for start, end in ranges):
+            chosen = None
+        elif chosen is None:
+            chosen = instant
+        if instant > latest:
+            break
+    return chosen
+
+
+def _between(instants: Iterator[datetime], start: datetime | None, end: datetime | None) -> Iterator[datetime]:
+    """Leave out what lies before `start`, and end after `end`."""
+    if start is not None:
+        instants = dropwhile(lambda instant: instant < start, instants)
+    return instants if end is None else takewhile(lambda instant: instant <= end, instants)
+
+
 def _due(
-    trigger: Mapping[str, Any], *, due: datetime, now: datetime, most: int
+    trigger: Mapping[str, Any], *, due: datetime, now: datetime, most: int, zone: ZoneInfo | None
 ) -> tuple[list[datetime], datetime | None]:
     """Return `due` and up to `most` further occurrences until `now`, and the one that follows those."""
     found = [due]
-    for instant in islice(_of(trigger, after=due), most):
+    for instant in islice(_of(trigger, after=due, zone=zone), most):
         if instant > now:
             return found, instant
         found.append(instant)

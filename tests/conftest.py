@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from tasks_service import zones
+
+zones.pin()
+
 pytest_plugins = ["tests.servers.fixtures", "tests.databases"]

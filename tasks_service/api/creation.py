@@ -22,6 +22,7 @@ from tasks_service.api.tags import etag
 from tasks_service.app import Services
 from tasks_service.database import due, runs, tasks
 from tasks_service.database.models import Run, Task
+from tasks_service.database.zone_rules import holding
 from tasks_service.errors import ConflictError, TooManyRequestsError
 from tasks_service.fault_points import fault_point
 
@@ -104,6 +105,7 @@ def _store(call: Call, session: Session, definition: Definition, keyed: Keyed | 
     now = call.services.database.now(session)
     document = call.body.document
     hold(session, definition.trigger, chain=document["chain"])
+    held = holding(session, [definition.trigger], now=now)
     task = tasks.create_task(
         session,
         now=now,
@@ -112,8 +114,11 @@ def _store(call: Call, session: Session, definition: Definition, keyed: Keyed | 
         desc=document.get("desc"),
         target=definition.target,
         trigger=definition.trigger,
-        next_run_at=schedule.first_occurrence(definition.trigger, created_at=now),
+        next_run_at=schedule.first_occurrence(
+            definition.trigger, created_at=now, zone=held.zone_of(definition.trigger)
+        ),
     )
+    task.zone_rules = held.mark_of(task.trigger)
     start_if_due(call.services, session, task, now=now)
     session.flush()
     answer = shapes.full_task(task, call.principal, None, tasks.events(session, task_id=task.id, limit=SHOWN_LOGS))

@@ -30,6 +30,7 @@ from tasks_service.database import leftovers, tasks
 from tasks_service.database import shown as lookups
 from tasks_service.database.clients import Principal
 from tasks_service.database.models import Client, Run, Task
+from tasks_service.database.zone_rules import holding
 from tasks_service.errors import (
     ConflictError,
     Fault,
@@ -196,6 +197,7 @@ def _apply_edit(call: Call, session: Session, edit: _Edit) -> Reply | None:
     now = call.services.database.now(session)
     body = call.body.document
     changes: dict[str, Any] = {}
+    mark: str | None = None
     if "desc" in body:
         changes["desc"] = body["desc"]
     if "target" in body:
@@ -203,11 +205,16 @@ def _apply_edit(call: Call, session: Session, edit: _Edit) -> Reply | None:
     if "trigger" in body:
         hold(session, edit.definition.trigger, chain=task.chain)
         settle(call.services, session, task, now=now)
+        trigger = edit.definition.trigger
+        held = holding(session, [task.trigger, trigger], now=now)
         if task.paused_at is not None:
-            changes["skips"] = schedule.passed(task.trigger, due=task.next_run_at, now=now)
-        changes["trigger"] = edit.definition.trigger
-        changes["next_run_at"] = schedule.first_occurrence(edit.definition.trigger, created_at=now)
+            old = held.zone_of(task.trigger)
+            changes["skips"] = schedule.passed(task.trigger, due=task.next_run_at, now=now, zone=old)
+        changes["trigger"], mark = trigger, held.mark_of(trigger)
+        changes["next_run_at"] = schedule.first_occurrence(trigger, created_at=now, zone=held.zone_of(trigger))
     tasks.edit_task(session, task, now=now, **changes)
+    if mark is not None:
+        task.zone_rules = mark
     start_if_due(call.services, session, task, now=now)
     return _changed(call, session, task, now)
 
@@ -245,7 +252,9 @@ def resume_task(call: Call) -> Reply:
     with database.write() as session:
         task, now = find_task(call, session, lock=True), database.now(session)
         if task.paused_at is not None:
-            resumed = schedule.resume(task.trigger, due=task.next_run_at, now=now)
+            settle(call.services, session, task, now=now)  # nothing is due: it follows the rules of its zone
+            zone = holding(session, [task.trigger], now=now).zone_of(task.trigger)
+            resumed = schedule.resume(task.trigger, due=task.next_run_at, now=now, zone=zone)
             tasks.resume_task(
                 session,
                 task,

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from tasks_service import zones
 from tasks_service.cli import (
     clients,
     configuration,
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    zones.pin()
     try:
         app(args=None if arguments is None else list(arguments), prog_name="tasks-service")
     except SystemExit as end:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from tasks_service import zones
 from tasks_service.cli.invocation import Invocation, JsonOption, invocation, write, write_json
 from tasks_service.config import Settings
 from tasks_service.errors import ServiceError
@@ -88,6 +89,7 @@ def _checks(call: Invocation, settings: Settings) -> Iterator[tuple[str, str, Ch
     yield "database", "", lambda: _database(call)
     yield "clock", "database", lambda: _clock(call)
     yield "processes", "database", lambda: _processes(call)
+    yield "time zones", "database", lambda: _time_zones(call)
     yield "secret key", "", lambda: _secret_key(settings)
     services: Services | None = None
 
@@ -164,6 +166,19 @@ def _processes(call: Invocation) -> Iterator[tuple[Verdict, str]]:
     if seen:
         count = Counter(process.kind for process in seen)
         yield "ok", f"Seen: {', '.join(f'{count[kind]} {kind}' for kind in sorted(count))}."
+
+
+def _time_zones(call: Invocation) -> Iterator[tuple[Verdict, str]]:
+    """Look whether this host's zone data is the newest that any process of the service has had."""
+    from tasks_service.database import zone_rules
+
+    own = f"Release {zones.release() or 'unknown'} of the zone data, from {zones.source()}"
+    with call.ready_database().read() as session:
+        newest = zone_rules.newest_release(session)
+    if zones.age(newest) > zones.age(zones.release()):
+        yield "warning", f"{own}; another host has had {newest}, which schedules go by. Upgrade `tzdata` here too."
+    else:
+        yield "ok", f"{own}."
 
 
 def _secret_key(settings: Settings) -> Iterator[tuple[Verdict, str]]:

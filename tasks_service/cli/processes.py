@@ -93,7 +93,9 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
     call = invocation(context)
     _begin(call, "scheduler", supervised, grace_seconds=call.settings.worker.grace_seconds)
     from tasks_service.rescuer import rescue
+    from tasks_service.schedule import Limits, Planner
     from tasks_service.scheduler import Scheduler
+    from tasks_service.zone_changes import EVERY_SECONDS, follow_zones
 
     metrics.begin(call.settings.service.state_directory, "scheduler")
     services = call.services()
@@ -101,6 +103,8 @@ def scheduler(context: typer.Context, supervised: Supervised = False) -> None:
     with stopped_by_signals() as stop, _watched(services) as loops, _present(services, "scheduler", loops):
         clock.start()
         loops.ask("scheduler", clock.alive)
+        mover = Planner(Limits.of(call.settings.scheduler))
+        loops.start("zones", partial(follow_zones, services.database, mover), every_seconds=EVERY_SECONDS)
         if call.settings.executor.kind != "table":
             look = partial(rescue, services.database, services.executor, call.settings.limits.running_per_chain)
             loops.start("rescuer", look, every_seconds=call.settings.executor.rescue_interval_seconds)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Literal, Protocol
+from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import ColumnElement, Integer, String, bindparam, func, insert, literal_column, update
@@ -33,6 +34,7 @@ from tasks_service.database.runs import GOING, UNTOUCHED, definition_of, request
 from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import identity, insert_unless_there
 from tasks_service.database.tasks import pause_task
+from tasks_service.database.zone_rules import Mover, follow
 from tasks_service.fault_points import fault_point
 
 log = structlog.stdlib.get_logger(__name__)
@@ -52,10 +54,10 @@ class Planned(Protocol):
     def next_run_at(self) -> datetime | None: ...  # noqa: D102
 
 
-class Planner(Protocol):
+class Planner(Mover, Protocol):
     """The rules of time; schedule.Planner has them."""
 
-    def plan(self, trigger: Mapping[str, Any], *, due: datetime, now: datetime) -> Planned:
+    def plan(self, trigger: Mapping[str, Any], *, due: datetime, now: datetime, zone: ZoneInfo | None) -> Planned:
         """Decide what becomes of every occurrence from `due` to `now`."""
         ...
 
@@ -157,14 +159,13 @@ def settle(
     queued_per_chain: int,
     offer: Callable[[Session, int], None] | None = None,
 ) -> list[DueRun]:
-    """Give what is due of one task its outcome now.
+    """Give what is due of one task its outcome now: before its trigger is changed or paused, and after it was made.
 
-    Before its trigger is changed or paused, and after it was made.
-
-    The task is one that this transaction made, or read with `lock=True`. A task that is paused or has
-    nothing due is left as it is.
+    The task is one that this transaction made, or read with `lock=True`. Where it is paused or has nothing due, it only
+    follows the rules of its zone.
     """
     session.flush()
+    follow(session, [task], now=now, mover=planner)
     made: list[DueRun] = []
     client = session.get_one(Client, task.client_id)
     # After long downtime a plan decides only a part.
@@ -179,7 +180,7 @@ def settle(
 
 def _give_outcomes(
     session: Session,
-    due: Iterable[tuple[Task, Client]],
+    due: Sequence[tuple[Task, Client]],
     *,
     now: datetime,
     planner: Planner,
@@ -188,8 +189,9 @@ def _give_outcomes(
 ) -> list[DueRun]:
     started = monotonic()
     plans: list[tuple[Task, Planned]] = []
+    held = follow(session, [task for task, _ in due], now=now, mover=planner)
     for task, client in due:
-        plan = _plan(session, task, client, now=now, planner=planner)
+        plan = _plan(session, task, client, now=now, planner=planner, zone=held.zone_of(task.trigger))
         if plan is not None:
             plans.append((task, plan))
         if monotonic() - started > _LONGEST_SECONDS:
@@ -216,17 +218,19 @@ def _give_outcomes(
     return made
 
 
-def _plan(session: Session, task: Task, client: Client, *, now: datetime, planner: Planner) -> Planned | None:
-    """Return the plan of a task, or pause it where it may not or cannot run any more."""
+def _plan(
+    session: Session, task: Task, client: Client, *, now: datetime, planner: Planner, zone: ZoneInfo | None
+) -> Planned | None:
+    """Return the plan of a task that is still due, or pause it where it may not or cannot run any more."""
     reason = standing_of(client)
     if reason is not None:
         note = "Its client was removed." if reason == "client_removed" else "Its client lost the scope tasks:write."
         pause_task(session, task, now=now, note=note, reason=reason)
         return None
-    if task.next_run_at is None:
+    if task.next_run_at is None or task.next_run_at > now:
         return None
     try:
-        return planner.plan(task.trigger, due=task.next_run_at, now=now)
+        return planner.plan(task.trigger, due=task.next_run_at, now=now, zone=zone)
     except Exception as error:  # noqa: BLE001 -- whatever it was
         # One trigger that cannot be understood must not stop the others, nor be tried for ever.
         log.error("schedule.invalid_trigger", task_id=task.id, error=repr(error))  # noqa: TRY400 -- expected some day

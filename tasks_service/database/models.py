@@ -95,7 +95,8 @@ class Task(SQLModel, table=True):
     start) and `result_run_id` (the latest published one) follow the latest run and change only in the
     transaction that changes the run. `version` counts edits, `revision` counts everything shown,
     `modified_at` is the moment of its last change. `next_run_at` is the first occurrence that has no
-    outcome yet; a paused task keeps it, so that what passes meanwhile is known when it resumes.
+    outcome yet; a paused task keeps it, so that what passes meanwhile is known when it resumes. `zone_rules` is the
+    fingerprint of the rules it was computed by, empty where no zone matters, null where nobody noted them.
     `paused_reason` is the slug of a pause that nobody asked for; `failures` counts the runs that failed in a row.
     Runs of a backfill change none of this: a task shows its schedule.
     """
@@ -104,6 +105,7 @@ class Task(SQLModel, table=True):
     __table_args__ = (
         Index("task_due", "next_run_at", "id", **partial_index("next_run_at IS NOT NULL AND paused_at IS NULL")),
         Index("task_of_chain", "chain", "id"),
+        Index("task_zone_rules", "zone_rules", "id", **partial_index("next_run_at IS NOT NULL")),
         Index("task_of_segment", "segment_id", "id", **partial_index("segment_id IS NOT NULL AND deleted_at IS NULL")),
     )
     id: int | None = Field(default=None, sa_column=Column(Id, primary_key=True, autoincrement=True))
@@ -129,6 +131,7 @@ class Task(SQLModel, table=True):
     modified_at: datetime = _instant(nullable=False)
     deleted_at: datetime | None = _instant()
     segment_id: int | None = Field(default=None, sa_type=BigInteger)
+    zone_rules: str | None = None
 
 
 class SavedSegment(SQLModel, table=True):
@@ -357,16 +360,17 @@ class IdempotencyKey(SQLModel, table=True):
 
 
 class ZoneRules(SQLModel, table=True):
-    """How a time zone's clock goes, as occurrences were last computed by: from `start_at` to `end_at`.
+    """How a time zone's clock goes: its TZif file, as some process of the service had it. Never removed.
 
-    `offsets` is a list of [seconds since 1970, offset from UTC in seconds], each good until the next.
+    `release` is the newest IANA release it was seen in ("2026f"; empty where none was told), first at `noted_at`.
     """
 
     __tablename__: ClassVar[Any] = "zone_rules"
-    name: str = Field(primary_key=True)
-    start_at: datetime = _instant(nullable=False)
-    end_at: datetime = _instant(nullable=False)
-    offsets: list[list[int]] = Field(sa_column=Column(Json, nullable=False))
+    __table_args__ = (Index("zone_rules_of", "name"),)
+    fingerprint: str = Field(primary_key=True)
+    name: str
+    release: str
+    data: bytes
     noted_at: datetime = _instant(nullable=False)
 
 

@@ -179,7 +179,7 @@ def edit_task(
         task.trigger = trigger
         task.segment_id = trigger.get("segment_id")
     if not isinstance(next_run_at, _Unchanged):
-        task.next_run_at = next_run_at
+        task.next_run_at, task.zone_rules = next_run_at, None
     task.version += 1
     touch(session, task, now=now)
     log_event(session, task_id=identity(task), now=now, event="task.edited", message=f"Version {task.version}.")
