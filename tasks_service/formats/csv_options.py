@@ -1,4 +1,4 @@
-"""The options of a CSV file: delimiter, byte order mark, formula guard.
+"""The options of a CSV file: delimiter, byte order mark, formula guard, nested lists.
 
 What lives here is the reading of `target.options` for csv, with a fault for whatever is not right. Called by
 registry.py and csv_encoder.py.

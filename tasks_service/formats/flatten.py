@@ -3,7 +3,8 @@
 A document may spell a field `{"a.b": 1}` or `{"a": {"b": 1}}`, and may hold an array where the catalogue has an
 object (`{"a": [{"b": 1}, {"b": 2}]}`). Elasticsearch reads all of these as the field a.b. Here such a document becomes
 a flat one, an array of the raw values of the columns: a single value is itself, none is null, values found in several
-places or through an array are an array. Raw values are copied, never re-encoded. Called by csv_encoder.py.
+places or through an array are an array. Raw values are copied, never re-encoded. Called by csv_encoder.py
+and cells.py.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def alone(document: dict[str, Any], path: tuple[str, ...]) -> list[dict[str, Any
     return [rest | {"alone": element} for element in found] or [rest]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(DOCUMENTS, INDENTS), min_size=1, max_size=5), st.sampled_from(PATHS))
 def test_every_element_has_the_row_that_it_would_have_alone(
     found: list[tuple[dict[str, Any], int | None]], path: tuple[str, ...]

@@ -47,7 +47,7 @@ def same(cell: Any, value: Any) -> bool:
             return isinstance(cell, str) and exact(cell) == value
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(documents(), INDENTS), max_size=6), st.integers(1, 6))
 def test_a_workbook_comes_back_as_it_went(found: list[tuple[dict[str, Any], int | None]], page: int) -> None:
     pages = [raw(document, indent) for document, indent in found]
@@ -61,7 +61,7 @@ def test_a_workbook_comes_back_as_it_went(found: list[tuple[dict[str, Any], int 
             assert same(cell, there[0] if there else None), (name, cell, there)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(ESCAPES, min_size=1, max_size=30))
 @example(["_x0041\x01", "_x0041_x0042_", "_x0041\r_", "_x005F_x0041_"])
 def test_no_text_is_taken_for_an_escape(texts: list[str]) -> None:
