@@ -100,8 +100,8 @@ def demo(
         _tell(place, settings, token, expires, task_id)
         if once:
             return
-        say("\nThe service is running. Ctrl-C ends it.")
         try:
+            say("\nThe service is running. Ctrl-C ends it.")
             process.wait()
         except KeyboardInterrupt:
             return
