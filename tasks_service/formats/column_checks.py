@@ -72,12 +72,11 @@ class _Judge:
             return [Fault(pointer, "wrong_type", _SHAPE)]
         members = cast("dict[str, Any]", column)
         faults = _shape_faults(members, pointer)
-        if faults:
-            return faults
-        if "template" in members:
-            faults = self._template_faults(members["template"], f"{pointer}/template")
-        elif "field" in members:
-            faults = self._field_faults(members["field"], f"{pointer}/field")
+        template, field = members.get("template"), members.get("field")
+        if isinstance(template, str):
+            faults += self._template_faults(template, f"{pointer}/template")
+        if isinstance(field, str):
+            faults += self._field_faults(field, f"{pointer}/field")
         return faults or self._header_faults(members.get("header") or members["field"], position)
 
     def _field_faults(self, name: str, pointer: str) -> list[Fault]:

@@ -204,6 +204,12 @@ def test_every_unknown_field_of_a_template_is_named() -> None:
     assert [fault.detail[:22] for fault in faults] == ["There is no field 'a';", "There is no field 'b';"]
 
 
+def test_all_that_is_wrong_with_a_column_is_said_at_once() -> None:
+    faults = check_by_catalog({"columns": [{"template": "{a}", "heading": "x"}]}, CATALOG, INDEX)
+    pointers = [fault.pointer.removeprefix("/target/columns/0/") for fault in faults]
+    assert pointers == ["heading", "header", "template"]
+
+
 def test_an_object_around_an_exploded_list_does_not_stand_in_a_template() -> None:
     catalog = Catalog.from_mapping(
         {"o": {"properties": {"items": {"type": "nested", "properties": {"n": {"type": "long"}}}}}}
