@@ -25,7 +25,7 @@ from tasks_service.database.models import Run
 from tasks_service.destinations import DestinationError
 from tasks_service.destinations.pushing import probe
 from tasks_service.destinations.registry import Destinations
-from tasks_service.errors import SourceError, StorageUnavailableError
+from tasks_service.errors import LeaseLost, SourceError, StorageUnavailableError
 from tasks_service.fault_points import strike_with
 from tasks_service.lease import Lease
 from tasks_service.progress import Progress
@@ -385,7 +385,10 @@ def test_a_storage_that_fails_while_it_is_read_is_not_the_destinations_fault(
 
 def test_bytes_that_differ_from_the_record_are_not_pushed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(scene.house.services.storage), "read", lambda *_: iter([ROWS.replace(b"3", b"4")]))
-    scene.work()
+    appearing: list[str] = []
+    with struck("push.complete", lambda: appearing.append("the file")):
+        scene.work()
+    assert appearing == []
     assert scene.house.read()[2][0].code == "corrupt_upload"
     scene.assert_nothing()
 
@@ -450,8 +453,21 @@ def test_a_worker_that_loses_its_run_in_mid_push_hides_nothing_of_who_has_it(sce
     assert {registry.get(NAME, chain=1764).look(name).mark for name in scene.bucket.held()} == {  # type: ignore[union-attr]
         attempts[1].push["mark"]
     }
+    scene.bucket.faults.clear()
     scene.sweep(later=timedelta(hours=3))
+    assert scene.bucket.faults.count(at(scene, "look")[0]) == 0  # what is published is not even looked at
+    assert attempts[0].push is not None
     scene.assert_whole(content)
+
+
+def test_a_worker_that_hears_that_it_lost_its_run_deletes_nothing(scene: Scene) -> None:
+    def hear() -> None:
+        raise LeaseLost
+
+    with struck("push.verified", hear):
+        scene.work()
+    assert scene.bucket.faults.count(scene.bucket.deletion) == 0
+    assert scene.bucket.held().keys() == {scene.name}
 
 
 # -- what is left, and who cleans it up --------------------------------------------------------------------------------
