@@ -279,9 +279,8 @@ def _destination(services: Services, name: str) -> Iterator[tuple[Verdict, str]]
     from tasks_service.destinations.pushing import probe
 
     settings = services.settings.destinations[name]
-    chain = settings.chains[0]
-    destination = services.destinations.get(name, chain=chain)
-    probe(destination, settings.prefix.replace("{chain}", str(chain)))
+    destination = services.destinations.briefly(name)
+    probe(destination, settings.prefix.replace("{chain}", str(settings.chains[0])))
     yield "ok", f"{destination.place}: an object was written, found and deleted."
 
 

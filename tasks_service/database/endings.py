@@ -61,7 +61,7 @@ def publish(
         return ended == "before"
     task_after(session, claim.task_id, claim.run_id, now=now, state="DONE", reason=None)
     if artifact and (pushed := artifact.get("destination")) is not None:
-        said = f"Pushed to {pushed['name']}: {len(pushed['files'])} files and their manifest in {pushed['uri']}"
+        said = f"Pushed to {pushed['name']}: {len(pushed['files']) + 1} objects in {pushed['uri']}"
         _log_end(session, claim, now=now, event="run.pushed", message=said)
     said = f"Published: {artifact['rows']} rows, {artifact['bytes']} bytes." if artifact else "Done without a file."
     _log_end(session, claim, now=now, event="run.published", message=said)

@@ -58,6 +58,10 @@ class Destinations:
         found = self._open(name, hasty=True)
         return found if found.place == place else None
 
+    def briefly(self, name: str) -> Destination:
+        """Return a destination to try out, which waits for no answer for long."""
+        return self._open(name, hasty=True)
+
     def rest(self, name: str) -> None:
         """Leave a destination alone for a while: it does not answer, and others wait."""
         self._resting[name] = self._clock() + _REST_SECONDS
