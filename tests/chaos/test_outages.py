@@ -1,0 +1,132 @@
+"""A server that everything needs is away for a while: no process ends, no file is doubled, and work goes on at once.
+
+The real stack, each server behind a proxy. An outage lasts seconds here; ``FULL=1`` makes it the minute of the promise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+from sqlmodel import select
+from urllib3.util import parse_url
+
+from tasks_service.database.engine import Database
+from tasks_service.database.models import Attempt, Run
+from tasks_service.sample import load_elasticsearch
+from tests.acceptance.conftest import CHAIN, UNTIL, full_environment
+from tests.acceptance.service import Service
+from tests.databases import connect
+from tests.servers.tcp_proxy import TcpProxy
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(300)
+
+OUTAGE_SECONDS = 60 if os.environ.get("FULL") else 6
+BACK_WITHIN_SECONDS = 10
+BEFORE_SECONDS = 6
+HARM: dict[str, Callable[[TcpProxy], None]] = {"refuses": TcpProxy.refuse, "is silent": TcpProxy.swallow}
+
+
+@dataclass
+class Stack:
+    service: Service
+    proxies: dict[str, TcpProxy]
+    database: Database
+
+    def runs(self) -> list[Run]:
+        with self.database.read() as session:
+            return list(session.exec(select(Run)).all())
+
+    def published(self) -> list[int]:
+        with self.database.read() as session:
+            attempts = session.exec(select(Attempt)).all()
+            return [attempt.run_id for attempt in attempts if attempt.outcome == "published"]
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    prefix = f"outages-{uuid.uuid4().hex[:8]}-"
+    load_elasticsearch(request.getfixturevalue("elasticsearch_url"), {"products": 500}, until=UNTIL, prefix=prefix)
+    environment = full_environment(request, prefix)
+    url = make_url(environment["TASKS_DATABASE__URL"])
+    addresses = {
+        "database": (str(url.host), url.port or 5432),
+        "elasticsearch": _address(json.loads(environment["TASKS_ELASTICSEARCH__URLS"])[0]),
+        "storage": _address(environment["TASKS_GCS__ENDPOINT"]),
+    }
+    with ExitStack() as cleanup:
+        proxies = {name: cleanup.enter_context(TcpProxy(*address)) for name, address in addresses.items()}
+        behind = url.set(host="127.0.0.1", port=proxies["database"].port)
+        service = Service(
+            tmp_path,
+            environment
+            | {
+                "TASKS_DATABASE__URL": behind.render_as_string(hide_password=False),
+                "TASKS_ELASTICSEARCH__URLS": json.dumps([f"http://127.0.0.1:{proxies['elasticsearch'].port}"]),
+                "TASKS_GCS__ENDPOINT": f"http://127.0.0.1:{proxies['storage'].port}",
+            },
+        )
+        cleanup.callback(service.stop)
+        service.command("db", "upgrade")
+        for kind in ("web", "scheduler", "worker", "worker"):
+            service.start(kind)
+        service.ready()
+        database = connect(url.render_as_string(hide_password=False))
+        cleanup.callback(database.dispose)
+        yield Stack(service, proxies, database)
+
+
+def _address(url: str) -> tuple[str, int]:
+    parsed = parse_url(url)
+    assert parsed.host is not None
+    assert parsed.port is not None
+    return parsed.host, parsed.port
+
+
+@pytest.mark.parametrize("how", HARM)
+@pytest.mark.parametrize("lost", ["database", "elasticsearch", "storage"])
+def test_work_goes_on_once_a_server_is_back(stack: Stack, lost: str, how: str) -> None:
+    api = stack.service.api(CHAIN)
+    started = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
+    due = [started + timedelta(seconds=second) for second in range(0, BEFORE_SECONDS + OUTAGE_SECONDS, 2)]
+    for instant in due:
+        api.create(_task(instant))
+    eventually(stack.published, what="the first is published")
+    HARM[how](stack.proxies[lost])
+    Event().wait(OUTAGE_SECONDS)  # the outage itself
+    stack.proxies[lost].heal(reset_lost=True)
+    back = monotonic()
+    published = len(stack.published())
+
+    def all_done() -> bool:
+        states = [(run.state, run.reason, run.attempts) for run in stack.runs()]
+        assert len(states) == len(due), f"{len(states)} of {len(due)} runs made"
+        left = [one for one in states if one[0] != "done"]
+        assert left == []
+        return True
+
+    eventually(
+        lambda: len(stack.published()) > published, timeout=BACK_WITHIN_SECONDS, what="work goes on after the return"
+    )
+    seconds = monotonic() - back
+    eventually(all_done, timeout=120, every=0.2, what="every run is done")
+    print(f"{lost} {how}, {OUTAGE_SECONDS} s: back after {seconds:.1f} s")  # noqa: T201 -- for the log of CI
+    assert [process.poll() for process in stack.service.processes] == [None] * 4
+    assert sorted(stack.published()) == sorted(run.id or 0 for run in stack.runs())
+
+
+def _task(due: datetime) -> dict[str, Any]:
+    target = {"action": "export", "export_index": "products", "export_format": "csv"}
+    return {"chain": CHAIN, "target": target, "trigger": {"once": f"{due:%Y-%m-%dT%H:%M:%SZ}"}}
