@@ -24,9 +24,9 @@ T = TypeVar("T")
 MISSED_INTERVALS = 3
 """A loop that has not ticked for so many of its intervals counts as dead."""
 
-LONGEST_LOOK_SECONDS = 10.0
-"""No loop that asks the database is called dead sooner than after three of these: one that is away takes long to say
-so."""
+LONGEST_LOOK_SECONDS = 20.0
+"""No loop that asks the database is called dead sooner than after three of these: one that is away, silent or busy is
+given up after so long (database/engine.py: an answer and a connection are waited for, or SQLite's lock)."""
 
 _WATCH_SECONDS = 1.0
 
@@ -59,6 +59,7 @@ class Loops:
         """Take the clock that ticks are measured by: seconds, monotonic."""
         self._clock = clock
         self._alive: dict[str, Callable[[], bool]] = {}
+        self._spared: frozenset[str] = frozenset()
         self._stopping = threading.Event()
 
     def add(self, name: str, interval_seconds: float) -> Loop:
@@ -71,9 +72,14 @@ class Loops:
         """Add a loop that tells itself whether it is alive."""
         self._alive = {**self._alive, name: alive}  # whoever reads it now goes on with the old one
 
-    def start(self, name: str, body: Callable[[], object], *, every_seconds: float) -> None:
-        """Call `body` from a thread now and then every so many seconds, until `stop`; whatever it raises is logged."""
+    def start(self, name: str, body: Callable[[], object], *, every_seconds: float, ends_process: bool = True) -> None:
+        """Call `body` from a thread now and then every so many seconds, until `stop`; whatever it raises is logged.
+
+        `ends_process`: whether its death ends the process, too (`end_process_when_dead`), or is shown alone.
+        """
         loop = self.add(name, max(every_seconds, LONGEST_LOOK_SECONDS))
+        if not ends_process:
+            self._spared |= {name}
 
         def turn() -> None:
             while not self._stopping.is_set():
@@ -100,7 +106,7 @@ class Loops:
 
         def watch() -> None:
             while not self._stopping.wait(_WATCH_SECONDS):
-                if dead := sorted(name for name, alive in self.state().items() if not alive):
+                if dead := sorted(name for name, alive in self.state().items() if not (alive or name in self._spared)):
                     log.critical("process.loop_dead", loops=dead)
                     end(1)
                     return

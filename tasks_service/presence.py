@@ -42,8 +42,11 @@ class Presence:
         self.identity = Identity.of_this(kind)
 
     def begin(self, loops: Loops) -> None:
-        """Say it from a loop of its own, at once and then every ten seconds."""
-        loops.start("presence", self.say, every_seconds=processes.SEEN_SECONDS)
+        """Say it from a loop of its own, at once and then every ten seconds.
+
+        What people read is not worth a process: it goes on, whatever becomes of this loop.
+        """
+        loops.start("presence", self.say, every_seconds=processes.SEEN_SECONDS, ends_process=False)
 
     def say(self) -> None:
         """Say it once. A database that does not answer is told the next time."""

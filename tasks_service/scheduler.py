@@ -35,6 +35,7 @@ from tasks_service.database.due import DueRun
 from tasks_service.database.engine import Database
 from tasks_service.executors import Executor
 from tasks_service.fault_points import fault_point
+from tasks_service.loops import LONGEST_LOOK_SECONDS, MISSED_INTERVALS
 from tasks_service.schedule import Limits, Planner
 
 log = structlog.stdlib.get_logger(__name__)
@@ -52,9 +53,6 @@ _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 _LONGEST_PASS_SECONDS = 1.0
 # What is due but was not to be had (another scheduler is at it) is looked at again after so long.
 _SHORTEST_WAIT_SECONDS = 0.05
-# The longest a pass may wait for a database that does not answer; a healthy clock ticks within three of
-# these.
-_LONGEST_LOOK_SECONDS = 10.0
 
 
 class Scheduler:
@@ -103,9 +101,9 @@ class Scheduler:
 
     def alive(self) -> bool:
         """Tell whether occurrences are being looked for; False for good means that the process should end."""
-        interval = max(self._poll_seconds, _LONGEST_LOOK_SECONDS)
+        interval = max(self._poll_seconds, LONGEST_LOOK_SECONDS)
         supervised = self._supervisor is not None and self._supervisor.is_alive()
-        return supervised and monotonic() - self.last_tick < 3 * interval
+        return supervised and monotonic() - self.last_tick < MISSED_INTERVALS * interval
 
     def tick(self) -> list[DueRun]:
         """Look once: give what is due its outcomes; return the runs that were made.

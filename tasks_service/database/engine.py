@@ -38,34 +38,12 @@ T = TypeVar("T")
 BUSY_SECONDS = 20.0
 RETRY_SECONDS = 30.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 1.0
-# A lost machine must not be waited for by the kernel's two hours: dead peers are found out within about 15 s.
-_POSTGRESQL_CONNECT = {
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-    "application_name": "tasks-service",
-}
-# A session that stops in mid-transaction (a frozen host) must not hold its row locks for ever.
-_POSTGRESQL_SESSION = (
-    "SET timezone = 'UTC'",
-    "SET lock_timeout = '10s'",
-    "SET statement_timeout = '60s'",
-    "SET idle_in_transaction_session_timeout = '30s'",
-)
 _SQLITE_SESSION = (
     f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}",
     "PRAGMA foreign_keys = ON",
     # A task that was answered 201 survives a power cut; that costs a third of a millisecond a commit.
     "PRAGMA synchronous = FULL",
 )
-# Classes 08 (connection), 40 (serialisation, deadlock), 53 (resources), 57 (operator intervention,
-# statement time-out), and lock_not_available, idle_in_transaction_session_timeout,
-# read_only_sql_transaction (a standby that is being promoted).
-_PASSING_CLASSES = ("08", "40", "53", "57")
-_PASSING_STATES = ("55P03", "25P03", "25006")
 _POSTGRESQL_CLOCK = text("SELECT clock_timestamp()")
 _SQLITE_CLOCK = text("SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')")
 
@@ -174,9 +152,11 @@ class Database:
 
     def connection_parameters(self) -> dict[str, Any]:
         """Return how psycopg connects to this PostgreSQL, for a connection outside the engine's pool."""
+        from tasks_service.database import postgresql
+
         _, parameters = self.engine.dialect.create_connect_args(self._url)
         parameters.pop("context", None)  # SQLAlchemy's own adapters, which are no parameter of a connection
-        return {**_POSTGRESQL_CONNECT, **parameters}
+        return {**postgresql.CONNECT, **parameters}
 
     def dispose(self) -> None:
         """Close every connection; the next use opens new ones."""
@@ -222,17 +202,9 @@ def passes_by_itself(error: DBAPIError) -> bool:
             sqlite3.SQLITE_IOERR,
             sqlite3.SQLITE_CANTOPEN,
         }
-    return _postgresql_passes(original)
+    from tasks_service.database import postgresql
 
-
-def _postgresql_passes(original: BaseException | None) -> bool:
-    import psycopg
-
-    if not isinstance(original, psycopg.Error):
-        return False
-    if original.sqlstate is None:  # the client library's own: no connection, or it broke
-        return isinstance(original, psycopg.OperationalError)
-    return original.sqlstate.startswith(_PASSING_CLASSES) or original.sqlstate in _PASSING_STATES
+    return postgresql.passes(original)
 
 
 def _url(given: str) -> URL:
@@ -249,28 +221,18 @@ def _url(given: str) -> URL:
 
 def _engine(url: URL, pool_size: int) -> Engine:
     if url.get_backend_name() == "postgresql":
+        from tasks_service.database import postgresql
+
         engine = create_sqlalchemy_engine(
-            url,
-            pool_size=pool_size,
-            pool_pre_ping=True,
-            pool_timeout=10,
-            connect_args=_POSTGRESQL_CONNECT,
+            url, pool_size=pool_size, pool_pre_ping=True, pool_timeout=10, connect_args=postgresql.CONNECT
         )
-        event.listen(engine, "connect", _prepare_postgresql)
+        event.listen(engine, "do_connect", postgresql.connect)
+        event.listen(engine, "connect", postgresql.prepare)
         return engine
     engine = create_sqlalchemy_engine(url, pool_size=pool_size, pool_timeout=10, connect_args={"timeout": BUSY_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _prepare_postgresql(connection: Any, _record: object) -> None:  # noqa: ANN401 -- psycopg's, untyped here
-    autocommit = connection.autocommit
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for statement in _POSTGRESQL_SESSION:
-            cursor.execute(statement)
-    connection.autocommit = autocommit
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -6,6 +6,8 @@ tests. The revisions themselves are in migrations/versions/; they are packaged, 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -72,8 +74,8 @@ def upgrade(database: Database) -> None:
     """
     if database.path is not None:
         database.path.parent.mkdir(parents=True, exist_ok=True)
-    with database.write() as session:
-        command.upgrade(_locked(session.connection()), "head")
+    with database.write() as session, _locked(session.connection()) as config:
+        command.upgrade(config, "head")
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -81,18 +83,22 @@ def downgrade(database: Database, revision: str) -> None:
 
     What newer columns held is lost.
     """
-    with database.write() as session:
-        command.downgrade(_locked(session.connection()), revision)
+    with database.write() as session, _locked(session.connection()) as config:
+        command.downgrade(config, revision)
 
 
-def _locked(connection: Connection) -> Config:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SET LOCAL lock_timeout = 0"))
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+@contextmanager
+def _locked(connection: Connection) -> Generator[Config]:
+    """Keep every other migration out until the end of the transaction, however long this one takes."""
     config = _config()
     config.attributes["connection"] = connection
-    return config
+    with ExitStack() as unhurried:
+        if connection.dialect.name == "postgresql":
+            from tasks_service.database import postgresql
+
+            unhurried.enter_context(postgresql.unhurried(connection.connection.dbapi_connection))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        yield config
 
 
 def _config() -> Config:

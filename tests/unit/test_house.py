@@ -62,7 +62,7 @@ ARROWS: dict[str, set[str]] = {
     "runner": LEAVES
     | {"app", "artifacts", "database", "executors", "export", "lease", "sweeper", "filenames", "loops", "order"}
     | {"dealing", "destinations", "helping", "progress"},
-    "scheduler": LEAVES | {"database", "schedule", "executors"},
+    "scheduler": LEAVES | {"database", "schedule", "executors", "loops"},
     "target_schemas": set(),
     "schemas": LEAVES | {"target_schemas"},
     "segment_schemas": LEAVES | {"schemas"},

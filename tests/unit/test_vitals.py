@@ -91,6 +91,24 @@ def test_a_process_whose_loop_is_dead_ends_by_itself(loops: Loops, monkeypatch: 
     assert ended == [1]
 
 
+def test_a_loop_that_ends_no_process_is_shown_as_dead_alone(loops: Loops, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks_service.loops._WATCH_SECONDS", 0.001)
+    ended: list[int] = []
+    clock: Clock = loops._clock  # type: ignore[assignment]
+    looked, hangs = threading.Event(), threading.Event()
+    loops.start("presence", hangs.wait, every_seconds=1, ends_process=False)
+    clock.now += 60
+    loops.ask("other", lambda: looked.set() is None)
+    watched = watch_of(lambda: loops.end_process_when_dead(ended.append))
+    assert looked.wait(30)
+    assert health(loops).status == 503
+    assert loops.state() == {"presence": False, "other": True}
+    loops.stop()
+    hangs.set()
+    eventually(lambda: not watched.is_alive())
+    assert ended == []
+
+
 def test_a_process_that_stops_is_not_ended_by_its_watch(loops: Loops, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks_service.loops._WATCH_SECONDS", 0.001)
     ended: list[int] = []
