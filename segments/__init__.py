@@ -2,6 +2,7 @@
 
     compile_segment  JSON -> checked tree, or SegmentError with every fault
     to_elasticsearch, to_sql, evaluate  the tree as a query, as SQL, and its meaning on one document
+    read_sort, sort_clauses, sort_sql  the order of rows, in either engine's words
 
 Imports the standard library and pydantic only, does no I/O and knows nothing of tasks or HTTP. The service
 calls what is listed in ``__all__`` and nothing else of this package.
@@ -24,6 +25,7 @@ from segments.operators import OPERATORS
 from segments.parse import is_relative, parse, parse_all
 from segments.reading import read, read_segment
 from segments.rules import Segment
+from segments.sorting import SortKey, read_sort, sort_clauses, sort_sql, unsortable
 from segments.times import Clock
 from segments.to_elasticsearch import doubts, to_elasticsearch
 from segments.to_sql import to_sql
@@ -43,6 +45,7 @@ __all__ = [
     "Scalar",
     "Segment",
     "SegmentError",
+    "SortKey",
     "TogetherExplained",
     "Tree",
     "all_of",
@@ -58,9 +61,13 @@ __all__ = [
     "operators_for",
     "parse",
     "read_segment",
+    "read_sort",
     "resolved",
+    "sort_clauses",
+    "sort_sql",
     "to_elasticsearch",
     "to_sql",
+    "unsortable",
     "with_keys",
     "with_parts",
 ]

@@ -58,6 +58,25 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def sort_value(field: Field, *, largest: bool) -> str:
+    """The value that stands for a row in an order: of a list its largest or smallest one; NULL where it has none."""
+    where = _path("", field.keys)
+    if not field.lists:
+        return _sorted(field, where)
+    values = f"list_transform({_flattened(where, field.lists)}, lambda element: {_sorted(field, 'element')})"
+    return f"list_{'max' if largest else 'min'}({values})"
+
+
+def _sorted(field: Field, value: str) -> str:
+    if field.type == "date":
+        return _instant(field, value)[0]
+    if field.storage in {"float", "double"}:
+        # Documents have no word for NaN and infinities; Elasticsearch has -0.0 before 0.0, DuckDB takes them for equal.
+        signed = f"{{'value': {value}, 'positive': NOT signbit({value})}}"
+        return f"(CASE WHEN isfinite({value}) THEN {signed} END)"
+    return _text(field, value)
+
+
 class _Compiler:
     def __init__(self) -> None:
         self.parameters: list[Any] = []

@@ -94,6 +94,9 @@ class FilesSettings(Section):
     )
     memory_limit: str = Field("128MB", description="DuckDB's memory limit in each process.")
     threads: int = Field(2, ge=1, description="DuckDB's threads in each process.")
+    temp_directory: Path | None = Field(
+        None, description="Where sorting puts what memory_limit cannot hold; absent: the system's temporary folder."
+    )
 
 
 class ElasticsearchSettings(Section):

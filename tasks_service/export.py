@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from zoneinfo import ZoneInfo
 
-from segments import EVERYTHING, Catalog, SegmentError, Tree, compile_segment
+from segments import EVERYTHING, Catalog, SegmentError, SortKey, Tree, compile_segment, read_sort
 from tasks_service.artifacts import Result
 from tasks_service.artifacts.sealing import Exported, check_whole, seal
 from tasks_service.artifacts.splitting import KeepingEncoder, Layout, ResultWriter, result_writer
@@ -65,7 +65,8 @@ def _view(order: ExportOrder, source: Source, board: Board | None) -> AbstractCo
         return source.resume(plan.handle)
     catalog = source.catalog(order.index)
     tree = compile_rows(order, catalog, source.catalogs())
-    return source.open(order.index, tree, chain=order.chain, limit=order.target.get("limit"))
+    sort = compile_sort(order, catalog)
+    return source.open(order.index, tree, chain=order.chain, limit=order.target.get("limit"), sort=sort)
 
 
 def compile_rows(order: ExportOrder, catalog: Catalog, others: Mapping[str, Catalog]) -> Tree:
@@ -78,6 +79,20 @@ def compile_rows(order: ExportOrder, catalog: Catalog, others: Mapping[str, Cata
         raise SegmentRefusedError(
             "The index no longer answers this segment: " + "; ".join(f"{f.pointer} {f.detail}" for f in error.faults),
             faults=[Fault(f"/trigger/segment{f.pointer}", f.code, f.detail) for f in error.faults],
+        ) from error
+
+
+def compile_sort(order: ExportOrder, catalog: Catalog) -> tuple[SortKey, ...]:
+    """Return what the order's target sorts rows by, judged by the catalogue as it is now; nothing for any order."""
+    wanted: object = order.target.get("sort")
+    if wanted is None:
+        return ()
+    try:
+        return read_sort(wanted, catalog)
+    except SegmentError as error:
+        raise InvalidRequestError(
+            "Rows of the index can no longer be sorted as asked: " + "; ".join(fault.detail for fault in error.faults),
+            faults=[Fault(f"/target/sort{fault.pointer}", fault.code, fault.detail) for fault in error.faults],
         ) from error
 
 

@@ -50,6 +50,18 @@ Columns = Annotated[
     list[Any],
     WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": _COLUMNS}}),
 ]
+_SORT_KEY = {
+    "type": "object",
+    "properties": {"field": {"type": "string"}, "order": {"enum": ["asc", "desc"], "default": "asc"}},
+    "required": ["field"],
+    "additionalProperties": False,
+}
+Sort = Annotated[
+    list[Any],
+    WithJsonSchema(
+        {"type": "array", "minItems": 1, "maxItems": 10, "items": {"anyOf": [{"type": "string"}, _SORT_KEY]}}
+    ),
+]
 Options = Annotated[
     dict[str, Any], WithJsonSchema({"type": "object", "properties": _OPTIONS, "additionalProperties": False})
 ]
@@ -102,8 +114,16 @@ class Target(BaseModel):
     on_empty: Literal["file", "skip", "error"] = Field(
         "file", description="What becomes of an export without rows: an empty file, no file, or an error."
     )
+    sort: Sort | None = Field(
+        None,
+        description='Fields to sort the rows by, each a name or `{"field", "order"}` (asc or desc); rows without a '
+        "value come last. In any order where absent.",
+    )
     limit: int | None = Field(
-        None, ge=1, le=2**63 - 1, description="Export at most so many documents (rows, but where lists are exploded)."
+        None,
+        ge=1,
+        le=2**63 - 1,
+        description="Export at most so many documents (rows, but where lists are exploded); sorted, the first.",
     )
     dry_data: bool = Field(False, description="Leave out ids, time stamps and empty values. Not offered yet.")
     retention_days: int | None = Field(None, ge=1, le=3650, description="How long the file is kept.")

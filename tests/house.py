@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from segments import Catalog, Tree
+from segments import Catalog, SortKey, Tree
 from tasks_service.app import Services
 from tasks_service.config import IndexSettings, LocalSettings, Settings
 from tasks_service.database import clients, runs, schema, tasks
@@ -50,7 +50,9 @@ class Script:
         return {}
 
     @contextlib.contextmanager
-    def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Iterator[ScriptSnapshot]:
+    def open(
+        self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None, sort: Sequence[SortKey] = ()
+    ) -> Iterator[ScriptSnapshot]:
         self.opened += 1
         try:
             yield ScriptSnapshot(self)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from segments import Catalog, SegmentError, Tree, compile_segment, is_relative, parse, read_segment
+from segments import Catalog, SegmentError, Tree, compile_segment, is_relative, parse, read_segment, read_sort
 from tasks_service import schedule
 from tasks_service.api.bodies import nearest, shown
 from tasks_service.api.saved_segments_use import Saved, find_saved, unfit
@@ -267,6 +267,7 @@ def _check_target(
     if target.get("dry_data") is True:
         detail = "`dry_data` is not offered yet; leave it out, and name the wanted fields in `columns`."
         findings.add([Fault("/target/dry_data", "not_offered", detail)])
+    findings.add(_sort_faults(target.get("sort"), catalog))
     if export_format is None:
         return
     if export_format in COMPRESSED_FORMATS and compression in EXTENSIONS and compression != "none":
@@ -290,6 +291,17 @@ def _check_destination(
     if target is not None:
         known = chain if findings.sound("/chain") else None
         findings.add(destination_faults(target.get("destination"), services.destinations, chain=known))
+
+
+def _sort_faults(sort: object, catalog: Catalog | None) -> list[Fault]:
+    """Return what is wrong with the order rows are to have."""
+    if not isinstance(sort, list) or catalog is None:
+        return []
+    try:
+        read_sort(cast("list[object]", sort), catalog)
+    except SegmentError as error:
+        return [Fault(f"/target/sort{one.pointer}", one.code, one.detail) for one in error.faults]
+    return []
 
 
 def _split_faults(split: object, export_format: str) -> list[Fault]:

@@ -39,8 +39,8 @@ _LOOK_SECONDS = 1.0
 _RENEW_SECONDS = 10.0
 """How often a view is renewed that this attempt does not read; it lives for 30 s at least."""
 
-_WHOLE_RESULTS = ("split", "archive", "limit")
-"""What a target may ask for that one worker alone can do: files that end after so many rows, the first rows."""
+_WHOLE_RESULTS = ("split", "archive", "limit", "sort")
+"""What a target may ask for that one worker alone can do: an end after so many rows, the first rows, an order."""
 
 
 def plan_to_go_on_with(order: ExportOrder, source: Source, board: Board) -> Plan | None:

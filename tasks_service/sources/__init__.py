@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from segments import Catalog, Tree
+from segments import Catalog, SortKey, Tree
 from tasks_service.config import IndexSettings
 
 Documents = list[bytes]
@@ -94,15 +94,17 @@ class Source(Protocol):
         ...
 
     def open(
-        self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None
+        self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None, sort: Sequence[SortKey] = ()
     ) -> AbstractContextManager[Snapshot]:
         """Open a snapshot of the chain's documents that match; the chain filter is AND-ed here, outside the tree.
 
         Groups about other indices are answered from the same frozen view, from documents of the same chain; one that
         selects more of them than it may raises LinkLimitError.
 
-        With a limit at most that many documents are in the view (and in `total`). The context manager's end releases
-        whatever the snapshot pins. Raises SourceError, SourceUnavailableError.
+        With a limit at most that many documents are in the view (and in `total`). With `sort`, keys of the index's
+        catalogue, there is one partition and it gives the documents in that order: the first ones, where there is a
+        limit. The context manager's end releases whatever the snapshot pins. Raises SourceError,
+        SourceUnavailableError.
         """
         ...
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,28 +20,29 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from segments import Catalog, Tree, to_elasticsearch, with_keys
+from segments import Catalog, SortKey, Tree, sort_clauses, to_elasticsearch, with_keys
 from tasks_service.config import ElasticsearchSettings, IndexSettings
 from tasks_service.errors import IncompleteError, ServiceError, SnapshotLostError
 from tasks_service.sources import Division, Documents, Sample, Share, Snapshot
 from tasks_service.sources.catalogs import CatalogCache, still_fits
 from tasks_service.sources.elasticsearch_calls import Call, Calls, index_path
 from tasks_service.sources.elasticsearch_catalog import SETTINGS, read_catalog
-from tasks_service.sources.elasticsearch_links import LinkedKeys, Place, Question, check_apart, stand_in
+from tasks_service.sources.elasticsearch_links import (
+    LinkedKeys,
+    Place,
+    Question,
+    check_apart,
+    refuse_left_out,
+    stand_in,
+)
 from tasks_service.sources.elasticsearch_pages import Counted, Keys, Page, SortValues, read_count, read_page
+from tasks_service.sources.elasticsearch_reading import Reading
 from tasks_service.sources.elasticsearch_shares import PinnedView, dealt, share_slices, slice_count
 from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 
 log = structlog.stdlib.get_logger(__name__)
 
 _SEARCH = "/_search?allow_partial_search_results=false"
-_FIRST_SIZE = 8
-"""Rows of the first page, when nothing is known of the documents' size: each of them may weigh megabytes."""
-
-_GROWTH = 16
-"""How many times as many rows a page may have as the largest one before it: small documents come before large ones."""
-
-_MOST_ROWS = 10_000  # index.max_result_window
 _CHECK_SECONDS = 5.0
 
 T = TypeVar("T", Counted, Keys)
@@ -90,7 +90,9 @@ class ElasticsearchSource:
         return self._closing.wait(seconds)
 
     @contextmanager
-    def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Generator[Snapshot]:
+    def open(
+        self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None, sort: Sequence[SortKey] = ()
+    ) -> Generator[Snapshot]:
         """Open a point-in-time over every index the tree speaks of, and count the chain's matching documents in it."""
         others = self._links.of(tree)
         indices = {one.source: one for one in (*others.values(), index)}
@@ -109,6 +111,7 @@ class ElasticsearchSource:
                     raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
             places = {name: replace(found[one.source], index=one) for name, one in others.items()}
             snapshot.count(replace(found[index.source], index=index), places, tree, chain, self._links)
+            snapshot.sort_by(sort)
             yield snapshot
         finally:
             snapshot.end()
@@ -184,6 +187,8 @@ class ElasticsearchSnapshot:
         self._limit = limit
         self._shards = shards
         self._question: dict[str, Any] = {}
+        self._sort: list[Any] = ["_doc"]
+        self._descending: tuple[bool, ...] = ()
         self._keep_alive = f"{settings.keep_alive_seconds}s"
         self._kept = False
         self._ended = threading.Event()
@@ -208,6 +213,24 @@ class ElasticsearchSnapshot:
         self.query = to_elasticsearch(whole, stand_in) if others else asked.query
         self._question = asked.query
         self.total = counted.total if self._limit is None else min(counted.total, self._limit)
+
+    def sort_by(self, keys: Sequence[SortKey]) -> None:
+        """Read in the order of the keys from now on, once everything is counted; without keys in the index's own.
+
+        Raises SourceError where some document has a value that it cannot be sorted by.
+        """
+        if not keys:
+            return
+        for key in keys:
+            refuse_left_out(
+                key.field,
+                self._question,
+                lambda query: self.counted(query).total,
+                "rows cannot be sorted by it",
+            )
+        clauses = sort_clauses(keys)
+        self._sort = [clause for clause, _ in clauses]
+        self._descending = tuple(descending for _, descending in clauses)
 
     def counted(self, query: dict[str, Any], part: dict[str, int] | None = None) -> Counted:
         """Count exactly, and learn with the first count how many shards every page has to come from."""
@@ -237,11 +260,11 @@ class ElasticsearchSnapshot:
         return {"id": pit_id, "keep_alive": self._keep_alive}
 
     def divide(self, most: int, readers: int) -> Division | None:
-        """Count every slice; with a limit, which is one stretch in the index's own order, there is nothing to divide.
+        """Count every slice; with a limit or sorted, which is one stretch of one order, there is nothing to divide.
 
         Raises IncompleteError where the slices do not hold the total, all together.
         """
-        if self._limit is not None or not self.total:
+        if self._in_one_stretch or not self.total:
             return None
         slices = share_slices(most, self._shards or 1, readers)
         self._kept = True
@@ -271,22 +294,28 @@ class ElasticsearchSnapshot:
         self._kept = False
 
     def partitions(self, wanted: int, share: Share | None = None) -> Sequence[Iterator[Documents]]:
-        """Return iterators that take slices from one queue; with a limit there is one, in the index's own order."""
+        """Return iterators that take slices from one queue; with a limit or sorted there is one."""
         readers = max(1, min(wanted, self._settings.slices))
         if share is None:
-            of = 1 if self._limit is not None else slice_count(self.total, self._shards or 1, readers)
+            of = 1 if self._in_one_stretch else slice_count(self.total, self._shards or 1, readers)
             share = Share(tuple(range(of)), of, self.total)
-        reading = _Reading(share, self._limit)
+        # Sorted rows have one reader, whose pages may weigh what those of all readers may.
+        page_bytes = self._settings.page_bytes * (readers if self._descending else 1)
+        reading = Reading(share, self._limit, page_bytes)
         return [self._pages(reading) for _ in range(min(readers, len(share.slices)))]
 
-    def _pages(self, reading: _Reading) -> Iterator[Documents]:
+    @property
+    def _in_one_stretch(self) -> bool:
+        return self._limit is not None or bool(self._descending)
+
+    def _pages(self, reading: Reading) -> Iterator[Documents]:
         while (number := reading.next_slice()) is not None:
             yield from self._slice(number, reading)
             reading.slice_finished()
 
-    def _slice(self, number: int, reading: _Reading) -> Iterator[Documents]:
+    def _slice(self, number: int, reading: Reading) -> Iterator[Documents]:
         pit_id, after = self._pit_id, None
-        while size := reading.page_size(self._settings.page_bytes):
+        while size := reading.page_size():
             page = self._page(pit_id, after, size, reading.slice_of(number))
             pit_id = page.pit_id or pit_id
             self._pit_id = pit_id
@@ -301,7 +330,7 @@ class ElasticsearchSnapshot:
         body: dict[str, Any] = {
             "size": size,
             "track_total_hits": False,
-            "sort": ["_doc"],
+            "sort": self._sort,
             "query": self._question,
             "pit": self._pit(pit_id),
         }
@@ -311,7 +340,9 @@ class ElasticsearchSnapshot:
             body["slice"] = part
         return self._calls.send(
             Call("page", "POST", _SEARCH, body, pinned=True),
-            lambda _status, answer: read_page(answer, shards=self._shards, size=size, after=after),
+            lambda _status, answer: read_page(
+                answer, shards=self._shards, size=size, after=after, descending=self._descending
+            ),
             self._ended.wait,
         )
 
@@ -325,45 +356,3 @@ class ElasticsearchSnapshot:
             self._calls.send(call, lambda status, _body: status, lambda _seconds: True)
         except ServiceError as error:
             log.warning("source.snapshot_left", code=error.code)
-
-
-class _Reading:
-    """What the readers of one snapshot share: the queue of slices, the rows so far, the size of pages."""
-
-    def __init__(self, share: Share, limit: int | None) -> None:
-        self._lock = threading.Lock()
-        self._total = share.documents
-        self._of = share.of
-        self._left = deque(share.slices)
-        self._unfinished = len(share.slices)
-        self._rows = 0
-        self._limited = limit is not None
-        self._row_bytes = 0.0
-        self._most = _FIRST_SIZE
-
-    def next_slice(self) -> int | None:
-        with self._lock:
-            return self._left.popleft() if self._left else None
-
-    def slice_of(self, number: int) -> dict[str, int] | None:
-        return {"id": number, "max": self._of} if self._of > 1 else None
-
-    def page_size(self, page_bytes: int) -> int:
-        """Return how many rows to ask for; 0 when a limit has been reached."""
-        with self._lock:
-            wanted = int(page_bytes / self._row_bytes) if self._row_bytes else _FIRST_SIZE
-            size = max(1, min(_MOST_ROWS, wanted, self._most))
-            return min(size, self._total - self._rows) if self._limited else size
-
-    def took(self, page: Page) -> None:
-        with self._lock:
-            self._rows += len(page.documents)
-            self._row_bytes = page.size / len(page.documents)
-            self._most = max(self._most, _GROWTH * len(page.documents))
-
-    def slice_finished(self) -> None:
-        """Count a slice as read. The last one knows whether anything is missing."""
-        with self._lock:
-            self._unfinished -= 1
-            if not self._unfinished and self._rows != self._total:
-                raise IncompleteError(f"{self._rows} rows were read where the snapshot holds {self._total}.")

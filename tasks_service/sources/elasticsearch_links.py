@@ -109,21 +109,11 @@ class LinkedKeys:
         question.refuse_doubts(self._count)
         total = self._count(question.query)
         self._links.check(group, total)
-        if key.malformed or key.ignore_above is not None:
-            self._refuse_missing_keys(key, question.query)
+        refuse_left_out(key, question.query, self._count, "the documents linked to them cannot be found")
         return tuple(self._read(key.exact or key.query_name, question.query, total)) if total else ()
 
     def _count(self, query: Query) -> int:
         return self._pinned.counted(query).total
-
-    def _refuse_missing_keys(self, key: Field, query: Query) -> None:
-        ignored = {"term": {"_ignored": {"value": key.exact or key.query_name}}}
-        found = self._count({"bool": {"filter": [query, ignored]}})
-        if found:
-            raise SourceError(
-                f"{found} documents have a {key.name} that Elasticsearch did not index, so that the documents linked "
-                "to them cannot be found; map it without ignore_above and ignore_malformed."
-            )
 
     def _read(self, name: str, query: Query, total: int) -> dict[Scalar, None]:
         keys: dict[Scalar, None] = {}
@@ -152,6 +142,19 @@ class LinkedKeys:
         asked = body if after is None else {**body, "search_after": after}
         return self._pinned.keys(
             asked, lambda answer, shards: read_keys(answer, shards=shards, size=_MOST_ROWS, after=after)
+        )
+
+
+def refuse_left_out(field: Field, query: Query, count: Callable[[Query], int], consequence: str) -> None:
+    """Refuse where some of the documents that a query selects hold a value of the field that was not indexed."""
+    if not field.malformed and field.ignore_above is None:
+        return
+    ignored = {"term": {"_ignored": {"value": field.exact or field.query_name}}}
+    found = count({"bool": {"filter": [query, ignored]}})
+    if found:
+        raise SourceError(
+            f"{found} documents have a {field.name} that Elasticsearch did not index, so that {consequence}; "
+            "map it without ignore_above and ignore_malformed."
         )
 
 

@@ -7,6 +7,7 @@ them is decoded. Called by elasticsearch.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from tasks_service.errors import SourceError
 from tasks_service.sources import Documents
 from tasks_service.sources.surrogates import without_lone_surrogates
 
-SortValues = list[int]
+SortValues = list[int | float | str | None]
 _Value = int | float | bool | str
 
 
@@ -83,7 +84,7 @@ class Page:
 
     Attributes:
         documents: raw JSON, as it was indexed.
-        last: the sort values of the last hit, both of them: what the next page starts after.
+        last: the sort values of the last hit, all of them: what the next page starts after.
         pit_id: the point-in-time id to use from now on.
         size: bytes of the answer.
     """
@@ -118,10 +119,13 @@ _SOURCE = b'"_source":'
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_keys = msgspec.json.Decoder(_KeysAnswer).decode
+_decode_position = msgspec.json.Decoder(tuple[int, int]).decode
 _decode_sort = msgspec.json.Decoder(SortValues).decode
 
 
-def read_page(body: bytes, *, shards: int | None, size: int, after: SortValues | None) -> Page:
+def read_page(
+    body: bytes, *, shards: int | None, size: int, after: SortValues | None, descending: Sequence[bool] = ()
+) -> Page:
     """Decode a page and judge it.
 
     Args:
@@ -129,6 +133,7 @@ def read_page(body: bytes, *, shards: int | None, size: int, after: SortValues |
         shards: how many shards the point-in-time has; the page must come from all of them.
         size: how many hits were asked for.
         after: the sort values the page had to start after.
+        descending: of each clause rows are sorted by, whether values descend; none for the index's own order.
 
     Raises:
         PartialAnswerError: the page is not whole.
@@ -139,7 +144,7 @@ def read_page(body: bytes, *, shards: int | None, size: int, after: SortValues |
     hits = answer.hits.hits
     if len(hits) > size:
         raise PartialAnswerError("more hits than were asked for")
-    last = _check_order(hits, after)
+    last = _check_sorted(hits, after, descending) if descending else _check_order(hits, after)
     return Page(_sources(hits), last, answer.pit_id, len(body))
 
 
@@ -207,16 +212,55 @@ def _check_whole(answer: _Frame, shards: int | None) -> None:
 
 
 def _check_order(hits: Sequence[_Hit | _KeyHit], after: SortValues | None) -> SortValues | None:
-    """Return the sort values of the last hit; refuse a page that does not go on where the one before ended."""
+    """Return the sort values of the last hit; refuse a page that does not go on where the one before ended.
+
+    Which order the hits between have is nobody's business: every one of them is written, and all are counted.
+    """
     if not hits:
         return None
     try:
-        first, last = _decode_sort(hits[0].sort), _decode_sort(hits[-1].sort)
+        first, last = _decode_position(hits[0].sort), _decode_position(hits[-1].sort)
     except msgspec.MsgspecError as exc:
         raise PartialAnswerError("the hits are not sorted as asked") from exc
-    if len(first) != 2 or len(last) != 2 or last < first or (after is not None and first <= after):  # noqa: PLR2004
+    if last < first or (after is not None and first <= tuple(after)):
         raise PartialAnswerError("the hits are not sorted as asked")
-    return last
+    return list(last)
+
+
+def _check_sorted(hits: Sequence[_Hit], after: SortValues | None, descending: Sequence[bool]) -> SortValues | None:
+    """Return the sort values of the last hit; refuse a page of which any hit does not stand where it was asked to."""
+    last = after
+    try:
+        for hit in hits:
+            values = _decode_sort(hit.sort)
+            if len(values) != len(descending) + 1 or (last is not None and not _precedes(last, values, descending)):
+                raise PartialAnswerError("the hits are not sorted as asked")
+            last = values
+    except (msgspec.MsgspecError, TypeError, ValueError) as exc:
+        raise PartialAnswerError("the hits are not sorted as asked") from exc
+    return last if hits else None
+
+
+def _precedes(earlier: SortValues, later: SortValues, descending: Sequence[bool]) -> bool:
+    """Tell whether one hit stands before another; where all values are equal the places in the shards decide."""
+    for one, other, down in zip(earlier, later, (*descending, False), strict=True):
+        if one is None or other is None:
+            if one is not other:
+                return other is None  # what has no value stands last, whichever way the order goes
+            continue
+        left, right = _comparable(one, other)
+        if left != right:
+            return (left > right) == down
+    return False
+
+
+def _comparable(one: float | str, other: float | str) -> tuple[Any, Any]:
+    """Return two sort values of one clause as what can be compared; infinite ones stand for no value, as texts."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one, other
+    if isinstance(one, int) and isinstance(other, int):
+        return one, other
+    return tuple((number, math.copysign(1, number)) for number in (float(one), float(other)))  # type: ignore[return-value]
 
 
 def _sources(hits: list[_Hit]) -> Documents:

@@ -11,26 +11,24 @@ import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from segments import Catalog, Tree, linked, to_sql
+from segments import Catalog, SortKey, Tree, linked, sort_sql, to_sql
 from tasks_service.config import FilesSettings, IndexSettings
 from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailableError
 from tasks_service.sources import Documents, Sample, Share, Snapshot
 from tasks_service.sources.catalogs import still_fits
 from tasks_service.sources.files_folder import Identity, OpenFolder, open_folder
 from tasks_service.sources.files_relation import Relation, quoted, read_relation
+from tasks_service.sources.files_sorting import FIRST_ROWS, SortedDocuments, rows_that_fit, sorting_folder
 from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-_PAGE_BYTES = 2 * 1024 * 1024
-_FIRST_ROWS = 256
-_MOST_ROWS = 10_000
 
 _COLLECTED_ROWS = 10_000
 """Up to so many rows of a limit DuckDB collects from all its threads at once, each of which decompresses a row group of
@@ -93,13 +91,16 @@ class FilesSource:
         return known
 
     @contextmanager
-    def open(self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None) -> Generator[Snapshot]:
+    def open(
+        self, index: IndexSettings, tree: Tree, *, chain: int, limit: int | None, sort: Sequence[SortKey] = ()
+    ) -> Generator[Snapshot]:
         """Open the version of the files that is there now, and count the chain's matching documents in it."""
         others = self._links.of(tree)
         with self._lock:
             before = dict(self._known)
         with (
             closing(open_folder(self._settings.directory, index.source)) as folder,
+            ExitStack() as sorting,
             closing(_connect(self._settings)) as connection,
         ):
             folders = self._open_beside(folder, index, others)
@@ -116,6 +117,8 @@ class FilesSource:
                     connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT * FROM {relation}")  # noqa: S608 -- names
                 self._check_limits(connection, whole)
                 snapshot = FilesSnapshot(folder, connection, mine, to_sql(whole), limit)
+                if sort:
+                    snapshot.sort_by(sort, sorting.enter_context(sorting_folder(self._settings.temp_directory)))
             try:
                 yield snapshot
             finally:
@@ -192,6 +195,12 @@ class FilesSnapshot:
         count = int(row[0]) if row else 0
         self.total = count if limit is None else min(count, limit)
         self._stream = _Stream(lambda: self._select(self.total), folder)
+        self._sorted: Iterator[Documents] | None = None
+
+    def sort_by(self, keys: Sequence[SortKey], folder: Path) -> None:
+        """Read in the order of the keys, with an empty folder for what that takes."""
+        statement = f"SELECT {self._document}, {sort_sql(keys)} {self._from}"
+        self._sorted = SortedDocuments(self._connection, folder, self.total).pages(statement, self._parameters)
 
     def _select(self, limit: int) -> DuckDBPyConnection:
         """Return a cursor from which documents stream. Identifiers are the catalogue's, values are parameters."""
@@ -207,7 +216,14 @@ class FilesSnapshot:
 
     def partitions(self, wanted: int, share: Share | None = None) -> Sequence[Iterator[Documents]]:  # noqa: ARG002 -- never divided
         """Return iterators that take pages in turn from one stream: DuckDB itself reads in parallel."""
+        if self._sorted is not None:
+            return [self._in_order(self._sorted)]
         return [self._stream.pages() for _ in range(max(wanted, 1))]
+
+    def _in_order(self, pages: Iterator[Documents]) -> Iterator[Documents]:
+        with _translated(self._folder):
+            yield from pages
+        self._folder.check_unchanged()
 
     def divide(self, most: int, readers: int) -> None:
         """Return None: the view is files that this process holds open, and whoever opens them next may find others."""
@@ -236,7 +252,7 @@ class _Stream:
         self._cursor: DuckDBPyConnection | None = None
         self._folder = folder
         self._lock = threading.Lock()
-        self._rows = _FIRST_ROWS
+        self._rows = FIRST_ROWS
         self._finished = False
         self._error: BaseException | None = None
 
@@ -261,8 +277,7 @@ class _Stream:
             cursor = self._cursor = self._cursor or self._begin()
             page: Documents = [row[0] for row in cursor.fetchmany(self._rows)]
         if page:
-            mean = max(sum(map(len, page)) // len(page), 1)
-            self._rows = max(1, min(_MOST_ROWS, _PAGE_BYTES // mean))
+            self._rows = rows_that_fit(page)
         else:
             self._folder.check_unchanged()
             self._finished = True
@@ -279,8 +294,8 @@ def _connect(settings: FilesSettings) -> DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(":memory:", config={"threads": settings.threads, "memory_limit": settings.memory_limit})
-    # Nothing is fetched from elsewhere, nothing is written, and the paths of descriptors are never remembered:
-    # the same path is another file in the next snapshot.
+    # Nothing is fetched from elsewhere, nothing is written (but by a sort: files_sorting.py), and paths of descriptors
+    # are never remembered: the same path is another file in the next snapshot.
     connection.execute(
         "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET temp_directory = ''; "
         "SET enable_external_file_cache = false; SET parquet_metadata_cache = false; SET TimeZone = 'UTC'"

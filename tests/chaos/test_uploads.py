@@ -25,7 +25,7 @@ from typing import Any
 import google_crc32c
 import pytest
 
-from segments import Catalog, Tree
+from segments import Catalog, SortKey, Tree
 from tasks_service.artifacts.sealing import Exported
 from tasks_service.config import IndexSettings
 from tasks_service.errors import (
@@ -146,7 +146,9 @@ class Pages:
         return {}
 
     @contextmanager
-    def open(self, _index: IndexSettings, _tree: Tree, *, chain: int, limit: int | None) -> Iterator[Snapshot]:
+    def open(
+        self, _index: IndexSettings, _tree: Tree, *, chain: int, limit: int | None, sort: Sequence[SortKey] = ()
+    ) -> Iterator[Snapshot]:
         assert (chain, limit) == (1764, None)
         yield View(self)
 

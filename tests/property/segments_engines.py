@@ -104,6 +104,12 @@ class Table:
         assert all(verdict is not None for _, verdict in rows), sql
         return {number for number, verdict in rows if verdict}
 
+    def sort(self, order: str) -> list[set[int]]:
+        """The documents in order, those together that are equal in it."""
+        whole = f"SELECT list(number), rank FROM (SELECT number, rank() OVER (ORDER BY {order}) AS rank FROM world) "  # noqa: S608
+        rows = self._duckdb.execute(whole + "GROUP BY rank ORDER BY rank").fetchall()
+        return [set(numbers) for numbers, _ in rows]
+
     def close(self) -> None:
         self._duckdb.close()
 
@@ -178,6 +184,17 @@ class Index:
             else tuple(dict.fromkeys(key for hit in found[at] for key in hit.get("fields", {}).get(names[at], [])))
             for at, group in enumerate(groups)
         }
+
+    def sort(self, clauses: list[dict[str, Any]]) -> list[set[int]]:
+        """The documents in order, those together that are equal in it."""
+        body = {"size": DOCUMENTS, "sort": clauses, "_source": False}
+        groups: list[tuple[str, set[int]]] = []
+        for hit in self._call("POST", f"/{self._name}/_search", [body])["hits"]["hits"]:
+            values = json.dumps(hit["sort"])
+            if not groups or groups[-1][0] != values:
+                groups.append((values, set()))
+            groups[-1][1].add(int(hit["_id"]))
+        return [group for _, group in groups]
 
     def close(self) -> None:
         for index in (self._name, self._others):

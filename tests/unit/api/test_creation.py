@@ -142,6 +142,25 @@ TARGETS: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"columns": ["id", {"template": "{nam}", "header": "x"}]}, {"/target/columns/1/template": "unknown_field"}),
     ({"columns": ["nam", "id"]}, {"/target/columns/0": "unknown_field"}),
     ({"columns": []}, {"/target/columns": "empty"}),
+    (
+        {"sort": ["nam", {"field": "id", "order": "up"}, 3]},
+        {
+            "/target/sort/0": "unknown_field",
+            "/target/sort/1/order": "unknown_order",
+            "/target/sort/2": "wrong_type",
+        },
+    ),
+    ({"sort": []}, {"/target/sort": "empty"}),
+    ({"sort": ["id"] * 11}, {"/target/sort": "too_many"}),
+    ({"sort": "id"}, {"/target/sort": "wrong_type"}),
+    (
+        {"sort": ["id", {"field": "id", "order": "desc"}, {"by": "id"}]},
+        {
+            "/target/sort/1/field": "duplicate",
+            "/target/sort/2/by": "unknown_member",
+            "/target/sort/2/field": "required",
+        },
+    ),
     ({"columns": "id"}, {"/target/columns": "wrong_type"}),
     ({"columns": [{"header": "x"}]}, {"/target/columns/0/field": "required"}),
     ({"columns": ["id"], "export_format": "json"}, {"/target": "clash"}),

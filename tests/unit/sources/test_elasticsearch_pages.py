@@ -84,6 +84,44 @@ def test_a_page_goes_on_where_the_one_before_ended() -> None:
             read(answer(), after=after)
 
 
+def sorted_answer(*sorts: list[Any]) -> bytes:
+    found = [{"_source": {"id": number}, "sort": sort} for number, sort in enumerate(sorts)]
+    return answer(hits={"hits": found})
+
+
+def read_sorted(*sorts: list[Any], down: tuple[bool, ...], after: list[Any] | None = None) -> Any:
+    return read_page(sorted_answer(*sorts), shards=3, size=10, after=after, descending=down)
+
+
+@pytest.mark.parametrize(
+    ("down", "sorts"),
+    [
+        ((False,), [["a", 3], ["b", 1], ["b", 2], [None, 0], [None, 9]]),
+        ((True,), [["b", 1], ["b", 2], ["a", 0], [None, 0]]),
+        ((False,), [[-1.5, 1], [-0.0, 9], [0.0, 1], [1, 0], ["Infinity", 0], ["Infinity", 1]]),
+        ((True,), [[1.5, 1], [0.0, 9], [-0.0, 1], ["-Infinity", 0]]),
+        ((False, True), [[2**63 - 1, 5, 1], [2**63 - 1, -5, 0]]),
+    ],
+)
+def test_every_hit_of_a_sorted_page_stands_where_it_was_asked_to(
+    down: tuple[bool, ...], sorts: list[list[Any]]
+) -> None:
+    assert read_sorted(*sorts, down=down).last == sorts[-1]
+    assert read_sorted(*sorts[1:], down=down, after=sorts[0]).last == sorts[-1]
+    for at in range(len(sorts) - 1):
+        swapped = [*sorts[:at], sorts[at + 1], sorts[at], *sorts[at + 2 :]]
+        with pytest.raises(PartialAnswerError, match="sorted"):
+            read_sorted(*swapped, down=down)
+        with pytest.raises(PartialAnswerError, match="sorted"):
+            read_sorted(*sorts[at:], down=down, after=sorts[at])
+
+
+@pytest.mark.parametrize("sorts", [[["a"]], [["a", 1, 2]], [["a", 1], [3, 2]], [[["a"], 1]]])
+def test_sort_values_of_another_kind_are_refused(sorts: list[list[Any]]) -> None:
+    with pytest.raises(PartialAnswerError, match="sorted"):
+        read_sorted(*sorts, down=(False,))
+
+
 def test_a_page_of_more_hits_than_asked_for_is_refused() -> None:
     with pytest.raises(PartialAnswerError):
         read(answer(3), size=2)
