@@ -29,6 +29,12 @@ _COLUMNS = [
 ]
 _OPTIONS = {
     "delimiter": {"type": "string", "minLength": 1, "maxLength": 1, "default": ","},
+    "quote": {"type": "string", "minLength": 1, "maxLength": 1, "default": '"'},
+    "escape": {"type": "string", "minLength": 1, "maxLength": 1, "default": '"'},
+    "quoting": {"enum": ["minimal", "all"], "default": "minimal"},
+    "header": {"type": "boolean", "default": True},
+    "line_ending": {"enum": ["crlf", "lf"], "default": "crlf"},
+    "encoding": {"enum": ["utf-8", "utf-16", "iso-8859-1", "windows-1252"], "default": "utf-8"},
     "bom": {"type": "boolean", "default": False},
     "formula_guard": {"enum": ["off", "escape"], "default": "off"},
     "nested": {"enum": ["json", "flatten", "explode"], "default": "json"},
@@ -106,7 +112,9 @@ class Target(BaseModel):
     )
     options: Options | None = Field(
         None,
-        description="How the file is written. csv: delimiter, bom, formula_guard (`escape`: no cell starts a formula); "
+        description="How the file is written. csv: delimiter, quote, escape (before a quote inside quotes; the quote "
+        "itself by default), quoting, header, line_ending, encoding, bom, formula_guard (`escape`: no cell starts a "
+        "formula); "
         "xlsx: dates (`excel`: dates of a spreadsheet, in UTC, instead of texts). csv and xlsx: nested: a nested list "
         "is a JSON cell, a list for each field of its elements (`flatten`), or has a row an element (`explode`; the "
         "option `explode` names the list where the index has several).",

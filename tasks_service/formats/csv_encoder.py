@@ -1,5 +1,6 @@
-"""CSV: RFC 4180, a header row, CR LF after every row, UTF-8; null is unquoted nothing and "" is quoted.
+"""CSV: RFC 4180, a header row, CR LF after every row, UTF-8, unless the options say otherwise (csv_options.py).
 
+Null is unquoted nothing and "" is quoted, in every dialect.
 Arrays and nested documents are JSON cells, objects are dotted columns. A chunk of raw documents becomes rows inside
 DuckDB, off the interpreter lock; the bytes depend on nothing but the documents, the columns and the options, so that
 every source gives the same file. What lives here is the running of the query of csv_query.py, in bounded memory and by
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tasks_service.errors import SourceError
+from tasks_service.errors import SourceError, UnfitDocumentError
 from tasks_service.formats import Encoded, JoiningWriter, Joints
 from tasks_service.formats.chunk import Chunk, pieces_of
 from tasks_service.formats.composition import Composition
@@ -22,7 +23,6 @@ from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.csv_query import (
     FORMULA_STARTS,
     NUMERIC,
-    ROW_END,
     SEPARATORS,
     WIDE,
     flat_rows_query,
@@ -36,11 +36,11 @@ from tasks_service.sources import Documents
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_BOM = "\ufeff"
 _MARK = b"\x11"
 """Marks suspicious cells while they are counted: a control character, which JSON can only spell as _MARK_ESCAPED."""
 
 _MARK_ESCAPED = b"\\u0011"
+_SHOWN = 60
 _NUMERIC = re.compile(NUMERIC)
 
 
@@ -61,10 +61,11 @@ class CsvEncoder:
     """Documents to rows. One encoder a file; its threads share one in-memory DuckDB."""
 
     extension = "csv"
-    content_type = "text/csv; charset=utf-8"
 
     def __init__(self, columns: Sequence[AnyColumn], options: CsvOptions) -> None:
         """Take the columns in order, at least one."""
+        self._options = options
+        self.content_type = f"text/csv; charset={options.encoding}"
         header = _header(columns, options)
         self.joints = Joints(header=header, empty=header)
         composition = Composition(columns)
@@ -77,8 +78,11 @@ class CsvEncoder:
         self._engine = Engine(self.extension)
 
     def encode(self, documents: Documents) -> Encoded:
-        """Encode one page, in pieces of bounded size."""
-        pieces = [self._encode(piece) for piece in pieces_of(documents)]
+        """Encode one page, in pieces of bounded size.
+
+        Raises UnfitDocumentError where the file's encoding has not every character.
+        """
+        pieces = [self._transcoded(self._encode(piece)) for piece in pieces_of(documents)]
         if len(pieces) == 1:
             return pieces[0]
         return Encoded(
@@ -100,6 +104,25 @@ class CsvEncoder:
         encoded = self._rows(self._flat_queries, Chunk([self._flattener.flat(document) for document in documents]))
         assert encoded is not None  # noqa: S101 -- flat documents are regular
         return encoded
+
+    def _transcoded(self, page: Encoded) -> Encoded:
+        """Return rows that DuckDB has made, in the encoding of the file."""
+        if self._options.encoding != "utf-8":
+            text = page.data.decode()
+            try:
+                page.data = text.encode(self._options.codec)
+            except UnicodeEncodeError as error:
+                raise self._unfit(text, error.start) from None
+        return page
+
+    def _unfit(self, text: str, place: int) -> UnfitDocumentError:
+        start = text.rfind(self._options.row_end, 0, place) + 1
+        shown = text[start:place].strip()[:_SHOWN]
+        return UnfitDocumentError(
+            f"The character {text[place]!r} (U+{ord(text[place]):04X}), after {shown!r} in its row, is not in the "
+            f"encoding {self._options.encoding}. Choose utf-8 or utf-16, which have every character, or leave the "
+            "column out."
+        )
 
     def _rows(self, queries: _Queries, chunk: Chunk) -> Encoded | None:
         """Return the rows of a chunk; None where some document is irregular."""
@@ -125,15 +148,14 @@ class CsvEncoder:
 
 
 def _header(columns: Sequence[AnyColumn], options: CsvOptions) -> bytes:
-    row = options.delimiter.join(_header_cell(column.header, options) for column in columns) + ROW_END
-    return ((_BOM if options.bom else "") + row).encode()
+    row = options.delimiter.join(_header_cell(column.header, options) for column in columns) + options.row_end
+    return (options.mark + (row if options.header else "")).encode(options.codec)
 
 
 def _header_cell(text: str, options: CsvOptions) -> str:
     guard = options.formula_guard == "escape"
     if guard and text.startswith(FORMULA_STARTS) and not _NUMERIC.fullmatch(text):
         text = "'" + text
-    special = {'"', "\r", "\n", options.delimiter, *(SEPARATORS if guard else ())}
-    if not text or special & set(text):
-        return '"' + text.replace('"', '""') + '"'
-    return text
+    # What looks like a byte order mark is taken away from the beginning of a file, unless it is quoted.
+    special = {*options.special, "\ufeff", *(SEPARATORS if guard else ())}
+    return options.quoted(text) if options.quoting == "all" or not text or special & set(text) else text

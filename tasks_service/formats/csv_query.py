@@ -23,8 +23,6 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uf
 NUMERIC = r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?"
 """Text that a spreadsheet reads as a number: it may start with a sign, and the guard leaves it alone."""
 
-ROW_END = "\r\n"
-
 CHUNK = "chunk"
 """The name under which a statement reads the chunk."""
 
@@ -69,25 +67,37 @@ def flat_rows_query(composition: Composition, options: CsvOptions, mark: str = "
 def _statement(values: str, cells: str, odd: str, options: CsvOptions, mark: str) -> str:
     cell = _cell("x", options, mark)
     row = f"array_to_string(list_transform({cells}, lambda x: {cell}), {literal(options.delimiter)})"
+    end = literal(options.row_end)
     # Every part is made of literals above; a caller's text is only ever inside literal().
     return (
-        f"SELECT encode(string_agg({row} || {literal(ROW_END)}, '')), count(*), "  # noqa: S608
+        f"SELECT encode(string_agg({row} || {end}, '')), count(*), "  # noqa: S608
         f"coalesce(bool_or({odd}), false) FROM (SELECT {values} AS v FROM {CHUNK})"
     )
 
 
 def _cell(value: str, options: CsvOptions, mark: str) -> str:
-    special = ['"', "\r", "\n", options.delimiter]
-    quoted = f"concat('\"', replace({value}, '\"', '\"\"'), '\"')"
+    special = list(options.special)
+    quoted = _quoted(value, options)
     risky = ""
     if options.formula_guard == "escape":
         special += [separator for separator in SEPARATORS if separator != options.delimiter]
         risky = f"WHEN {_risky(value)} THEN concat('\"''', replace({value}, '\"', '\"\"'), '\"') "
     found = " OR ".join(f"contains({value}, {literal(character)})" for character in special)
+    if options.quoting == "all":
+        needed, plain = "", quoted
+    else:
+        needed = f"WHEN {value} = '' OR {found} THEN {quoted} "
+        plain = value
     if mark:
-        plain = f"CASE WHEN {found} THEN {quoted} ELSE {value} END"
-        risky = f"WHEN {_risky(value)} THEN concat({literal(mark)}, {plain}) "
-    return f"CASE WHEN {value} IS NULL THEN '' {risky}WHEN {value} = '' OR {found} THEN {quoted} ELSE {value} END"
+        marked = f"CASE WHEN {found} THEN {quoted} ELSE {value} END" if needed else quoted
+        risky = f"WHEN {_risky(value)} THEN concat({literal(mark)}, {marked}) "
+    return f"CASE WHEN {value} IS NULL THEN '' {risky}{needed}ELSE {plain} END"
+
+
+def _quoted(value: str, options: CsvOptions) -> str:
+    quote, escape = literal(options.quote), options.escaping
+    inside = value if escape == options.quote else f"replace({value}, {literal(escape)}, {literal(escape * 2)})"
+    return f"concat({quote}, replace({inside}, {quote}, {literal(escape + options.quote)}), {quote})"
 
 
 def _risky(value: str) -> str:

@@ -6,7 +6,7 @@ checks of a target.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ from tasks_service.formats import Encoder
 from tasks_service.formats.column_checks import AROUND_EXPLODED, check_columns
 from tasks_service.formats.columns import chosen_columns, described
 from tasks_service.formats.csv_encoder import CsvEncoder
-from tasks_service.formats.csv_options import csv_faults, csv_options
+from tasks_service.formats.csv_options import csv_faults, csv_options, header_faults
 from tasks_service.formats.explode import exploding
+from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 from tasks_service.formats.nested import exploded_path, explosion_faults, nested_option_faults, options_of
 from tasks_service.formats.xlsx_encoder import XlsxEncoder, sheet_faults
@@ -40,17 +41,22 @@ __all__ = [
 def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
     given = options_of(target)
     options, columns = csv_options(given), chosen_columns(target, catalog, index)
+    _refuse(header_faults(columns, options))
     return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options))
 
 
 def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
     given, columns = options_of(target), chosen_columns(target, catalog, index)
-    if faults := sheet_faults(columns):
-        raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
+    _refuse(sheet_faults(columns))
     as_dates = given.get("dates") == "excel"
     dates = [as_dates and described(column, catalog)["type"] == "date" for column in columns]
     name = str(target.get("export_index") or "export")
     return exploding(exploded_path(given, catalog), columns, lambda columns: XlsxEncoder(columns, name, dates=dates))
+
+
+def _refuse(faults: list[Fault]) -> None:
+    if faults:
+        raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
 
 
 _ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings], Encoder]]] = {
@@ -82,8 +88,7 @@ def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) 
     if name not in _ENCODERS:
         raise InvalidRequestError(f"Unknown format {name!r}; use one of {', '.join(FORMATS)}.")
     options = options_of(target)
-    if faults := check_options(name, options) or explosion_faults(options, catalog):
-        raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
+    _refuse(check_options(name, options) or explosion_faults(options, catalog))
     return _ENCODERS[name](target, catalog, index)
 
 
@@ -120,6 +125,17 @@ def check_by_catalog(target: dict[str, Any], catalog: Catalog, index: IndexSetti
     elif exploded is not None and index.columns:
         found = check_columns(index.columns, catalog, exploded=exploded)
         faults += [replace(fault, pointer="/target/columns") for fault in found if fault.code == AROUND_EXPLODED]
-    if target.get("export_format") == "xlsx" and sound and not faults:
-        faults = sheet_faults(chosen_columns(target, catalog, index))
+    if not faults and not check_options(str(target.get("export_format")), options):
+        faults = _file_faults(target, chosen_columns(target, catalog, index))
     return faults
+
+
+def _file_faults(target: dict[str, Any], columns: Sequence[AnyColumn]) -> list[Fault]:
+    """Return what the file of a target cannot hold of sound columns."""
+    match target.get("export_format"):
+        case "csv":
+            return header_faults(columns, csv_options(options_of(target)))
+        case "xlsx":
+            return sheet_faults(columns)
+        case _:
+            return []
