@@ -63,7 +63,7 @@ class ExpiredFile:
 def sweepable(session: Session, *, now: datetime, limit: int, settled_seconds: float = 0) -> list[Orphan]:
     """Return attempts that ended `settled_seconds` ago or earlier unpublished and were not swept.
 
-    Oldest end first.
+    Latest end first, so that what is looked at again and again, or refused, keeps nothing new waiting.
 
     A worker that lost its lease may still finish its upload before it learns so; where that must be found
     too, let `settled_seconds` be longer than an upload's last step.
@@ -71,7 +71,7 @@ def sweepable(session: Session, *, now: datetime, limit: int, settled_seconds: f
     query = (
         select(Attempt.id, Attempt.run_id, Attempt.object_name)
         .where(_UNSWEPT, col(Attempt.ended_at) <= now - timedelta(seconds=settled_seconds))
-        .order_by(col(Attempt.ended_at), col(Attempt.id))
+        .order_by(col(Attempt.ended_at).desc(), col(Attempt.id).desc())
         .limit(limit)
     )
     return [
@@ -89,7 +89,7 @@ def mark_swept(session: Session, attempt_id: int, *, now: datetime) -> None:
 def sweepable_pushes(session: Session, *, now: datetime, limit: int, settled_seconds: float = 0) -> list[LeftPush]:
     """Return the pushes of attempts that ended unpublished, of runs that are final, and were not swept.
 
-    Oldest end first. While a run goes on its next attempt replaces what lies at the destination; nothing of it is
+    Latest end first. While a run goes on its next attempt replaces what lies at the destination; nothing of it is
     touched then. Those that ended within the last `_FRESH` are returned, and those that ended `settled_seconds` ago or
     earlier: a destination is somebody else's, and not asked all the time.
     """
@@ -99,7 +99,7 @@ def sweepable_pushes(session: Session, *, now: datetime, limit: int, settled_sec
         .join(Run, col(Run.id) == col(Attempt.run_id))
         .where(_UNSWEPT_PUSH, col(Run.state).in_(("done", "failed", "cancelled")))
         .where(or_(col(Attempt.ended_at) > now - _FRESH, col(Attempt.ended_at) <= settled))
-        .order_by(col(Attempt.ended_at), col(Attempt.id))
+        .order_by(col(Attempt.ended_at).desc(), col(Attempt.id).desc())
         .limit(limit)
     )
     return [

@@ -233,13 +233,16 @@ def release_part(session: Session, part: TakenPart) -> bool:
 
 
 def sweepable_plans(session: Session, *, now: datetime, limit: int, settled_seconds: float = 0) -> list[Plan]:
-    """Return plans that were given up, or whose run ended, `settled_seconds` ago or earlier, and were not swept."""
+    """Return plans that were given up, or whose run ended, `settled_seconds` ago or earlier, and were not swept.
+
+    The latest first, for the reason that attempts are (leftovers.py).
+    """
     before = now - timedelta(seconds=settled_seconds)
     query = (
         select(Plan)
         .join(Run, col(Run.id) == Plan.run_id)
         .where(col(Plan.swept_at).is_(None), or_(col(Plan.ended_at) <= before, col(Run.finished_at) <= before))
-        .order_by(col(Plan.id))
+        .order_by(col(Plan.id).desc())
         .limit(limit)
     )
     return list(session.exec(query).all())

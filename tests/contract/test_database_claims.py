@@ -292,6 +292,17 @@ def test_what_unpublished_attempts_left_is_found_until_it_is_swept(stage: Stage)
     assert stage.write(found) == []
 
 
+def test_what_was_left_last_is_swept_first(stage: Stage) -> None:
+    """What is looked at for an hour, or refused by the storage, must keep nothing new waiting."""
+    for seconds, name in enumerate(("first", "second", "third")):
+        stage.run(stage.task())
+        claim = stage.claimed()
+        stage.write(lambda session, claim=claim, name=name: claims.name_object(session, claim, name))
+        stage.fail(claim, NOW + timedelta(seconds=seconds))
+    found = stage.write(lambda session: claims.sweepable(session, now=LATER, limit=2))
+    assert [one.object_name for one in found] == ["third", "second"]
+
+
 def test_files_are_deleted_when_they_expire_or_their_task_goes(stage: Stage) -> None:
     kept, deleted = stage.task(), stage.task()
     for task in (kept, deleted):
