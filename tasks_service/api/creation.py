@@ -97,6 +97,7 @@ def start_if_due(services: Services, session: Session, task: Task, *, now: datet
 def check_room(services: Services, session: Session, chain: int) -> None:
     """Raise TooManyRequestsError where the chain has as many queued runs as it may."""
     limit = services.settings.limits.queued_per_chain
+    runs.hold_queue(session, chain)
     if runs.queued_count(session, chain) >= limit:
         raise TooManyRequestsError(f"{limit} runs of this chain are queued already; wait for some to end.")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, update
+from sqlalchemy import func, text, update
 from sqlmodel import Session, col, select
 
 from tasks_service.database.counting import run_ended, run_made, task_paused
@@ -158,6 +158,16 @@ def queued_count(session: Session, chain: int) -> int:
     """Return how many runs of a chain are queued."""
     query = select(func.count()).select_from(Run).where(Run.chain == chain, col(Run.state) == "queued")
     return session.exec(query).one()
+
+
+def hold_queue(session: Session, chain: int) -> None:
+    """Let those that look for room in a chain's queue pass one by one until the end of the transaction.
+
+    How many wait is a fact about many rows, which no row lock guards; SQLite has one writer at a time anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        statement = text("SELECT pg_advisory_xact_lock(hashtextextended('tasks_service.queue', :chain))")
+        session.connection().execute(statement, {"chain": chain})
 
 
 def request_cancel(session: Session, run: Run, *, now: datetime) -> bool:
