@@ -176,6 +176,11 @@ class Stage:
         with self.database.write() as session:
             return claims.fail(session, claim, now=at, code=code, detail="Because.", retry_at=retry_at)
 
+    def lapse(self, claim: Claim, at: datetime) -> None:
+        """What is left of a worker that dies: a lease that ends at that time."""
+        with self.database.write() as session:
+            claims.beat(session, claim, now=at, lease_seconds=0, rows=0, total=None, bytes_written=0)
+
     def write(self, do: Callable[[Session], Any]) -> Any:
         """Do something in a transaction."""
         with self.database.write() as session:

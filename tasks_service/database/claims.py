@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 
 from tasks_service.database.counting import attempt_ended, run_claimed, run_rescued
 from tasks_service.database.endings import cancelled, fail, hand_back, publish
-from tasks_service.database.fairness import fairest, one_claim_at_a_time
+from tasks_service.database.fairness import fairest, note_turn, one_claim_at_a_time
 from tasks_service.database.journal import log_event
 from tasks_service.database.leases import Beat, Claim, beat, former_marks, name_object, note_push, record_query
 from tasks_service.database.leftovers import (
@@ -162,6 +162,7 @@ def _taken(session: Session, run: Run, task: Task, *, now: datetime, owner: str)
     """Write down a claim that has succeeded (`run` still shows it as it was before), and describe it."""
     run_id, number, token = identity(run), run.claims + 1, run.lease_token + 1
     session.add(Attempt(run_id=run_id, number=number, worker=owner, lease_token=token, started_at=now))
+    note_turn(session, run.chain, now=now)
     if run.state == "running":
         run_rescued(session, run_id, lost=run.lease_owner)
     else:

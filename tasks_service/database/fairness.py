@@ -1,12 +1,17 @@
 """Which run is next: the rule by which chains share the workers, as one statement over the run table.
 
-The chain with the fewest running runs comes first, and within it (and among equals) the run that has been
-available for longest; its backfills come after all of its other runs, and never take its last place, so that
-what is due now need not wait for what is past. So with `n` chains waiting, a chain that has nothing running
-waits for at most `n` claims, however much the others have queued. A chain never has more than
-`running_per_chain` runs going; a run whose lease has lapsed counts as going until it is taken over, and is
-taken over whatever the cap. A serial run waits while another run of its task goes, runs of backfills apart.
-Called by claims.py alone.
+The chain with the fewest running runs comes first; among equals the chain that has been passed over for longest: since
+its last claim (which chain_turn keeps), or since its first run became available where that was later. Within a chain
+the run that has been available for longest is next; its backfills come after all of its other runs, and never take its
+last place, so that what is due now need not wait for what is past.
+
+So with `n` chains waiting, a chain that has nothing running waits for at most `n - 1` claims, one of each other
+chain, however few the workers, however much the others have queued, and whatever comes later. By age alone it would
+wait for all of a longer queue wherever there are not more workers than busy chains.
+
+A chain never has more than `running_per_chain` runs going; a run whose lease has lapsed counts as going until it is
+taken over, and is taken over whatever the cap. A serial run waits while another run of its task goes, runs of backfills
+apart. Called by claims.py alone.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from sqlalchemy import bindparam, text
 from sqlmodel import Session
 
 from tasks_service.database.models import Instant
+from tasks_service.database.statements import insert_unless_there
+from tasks_service.database.turn_models import ChainTurn
 
 # Waiting chains are found by hopping through the index run_queued, one step a chain, and each chain's head
 # by one look into it: the statement costs the number of chains that wait, not the number of runs. States
@@ -31,7 +38,7 @@ _FAIREST = text(
         SELECT (SELECT min(run.chain) FROM run WHERE run.state = 'queued' AND run.chain > waiting.chain)
         FROM waiting WHERE waiting.chain IS NOT NULL
     ), head AS MATERIALIZED (
-        SELECT coalesce(busy.running, 0) AS running, coalesce((
+        SELECT waiting.chain, coalesce(busy.running, 0) AS running, coalesce((
             SELECT run.id FROM run
             WHERE run.state = 'queued' AND run.chain = waiting.chain AND run.available_at <= :now
             AND run.backfill_id IS NULL AND (
@@ -50,13 +57,17 @@ _FAIREST = text(
         FROM waiting LEFT JOIN busy ON busy.chain = waiting.chain
         WHERE waiting.chain IS NOT NULL AND coalesce(busy.running, 0) < :running_per_chain
     ), candidate AS (
-        SELECT running, run_id FROM head WHERE run_id IS NOT NULL
+        SELECT chain, running, run_id FROM head WHERE run_id IS NOT NULL
         UNION ALL
-        SELECT busy.running - 1, run.id FROM run JOIN busy ON busy.chain = run.chain
+        SELECT run.chain, busy.running - 1, run.id FROM run JOIN busy ON busy.chain = run.chain
         WHERE run.state = 'running' AND run.lease_until <= :now
     )
     SELECT run.id FROM candidate JOIN run ON run.id = candidate.run_id
-    ORDER BY candidate.running, run.available_at, run.id LIMIT 1
+    LEFT JOIN chain_turn ON chain_turn.chain = candidate.chain
+    ORDER BY candidate.running,
+        CASE WHEN chain_turn.claimed_at > run.available_at THEN chain_turn.claimed_at ELSE run.available_at END,
+        run.available_at, run.id
+    LIMIT 1
     """
 ).bindparams(bindparam("now", type_=Instant()))
 
@@ -69,6 +80,12 @@ def fairest(session: Session, *, now: datetime, running_per_chain: int) -> int |
     caps = {"running_per_chain": running_per_chain, "backfills_per_chain": max(running_per_chain - 1, 1)}
     found = session.connection().execute(_FAIREST, {"now": now, **caps})
     return found.scalar_one_or_none()
+
+
+def note_turn(session: Session, chain: int, *, now: datetime) -> None:
+    """Note that a run of the chain is claimed: every other chain that waits goes before its next one."""
+    statement = insert_unless_there(session.get_bind().dialect, ChainTurn).values(chain=chain, claimed_at=now)
+    session.connection().execute(statement.on_conflict_do_update(index_elements=["chain"], set_={"claimed_at": now}))
 
 
 def one_claim_at_a_time(session: Session) -> bool:

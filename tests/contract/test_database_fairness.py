@@ -28,12 +28,17 @@ class Known:
     lease_until: datetime | None = None
 
 
-def fairest(runs: list[Known], now: datetime) -> int | None:
-    """The rule, said again: fewest running first, then longest available; caps and serial tasks wait."""
+def fairest(runs: list[Known], turns: dict[int, datetime], now: datetime) -> int | None:
+    """The rule, said again: fewest running first, then longest passed over; caps and serial tasks wait."""
     running = Counter(run.chain for run in runs if run.lease_until is not None)
     busy = {run.task for run in runs if run.lease_until is not None}
     candidates = [
-        (running[run.chain] - (run.lease_until is not None), run.available_at, run.run_id)
+        (
+            running[run.chain] - (run.lease_until is not None),
+            max(run.available_at, turns.get(run.chain, run.available_at)),
+            run.available_at,
+            run.run_id,
+        )
         for run in runs
         if (run.lease_until is not None and run.lease_until <= now)
         or (
@@ -43,7 +48,7 @@ def fairest(runs: list[Known], now: datetime) -> int | None:
             and not (run.serial and run.task in busy)
         )
     ]
-    return min(candidates)[2] if candidates else None
+    return min(candidates)[-1] if candidates else None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -54,6 +59,7 @@ def test_the_claimed_run_is_always_the_models_fairest(stage: Stage, seed: int) -
     ]
     known: list[Known] = []
     claims: dict[int, Claim] = {}
+    turns: dict[int, datetime] = {}
     now = NOW
     for _ in range(120):
         now += timedelta(seconds=chance.choice([0, 1, 5, 20]))
@@ -65,11 +71,12 @@ def test_the_claimed_run_is_always_the_models_fairest(stage: Stage, seed: int) -
             run_id = stage.run(task, kind="manual", at=now, available_at=available_at)
             known.append(Known(run_id, task.id or 0, chain, policy != "allow", available_at))
         elif move == "claim":
-            expected = fairest(known, now)
+            expected = fairest(known, turns, now)
             claim = stage.claim(now, cap=CAP, ceiling=10_000)
             assert (claim.run_id if claim else None) == expected
             if claim is not None:
                 claims[claim.run_id] = claim
+                turns[claim.chain] = now
                 next(run for run in known if run.run_id == expected).lease_until = now + LEASE
         elif claims:
             run_id = chance.choice(sorted(claims))
@@ -78,17 +85,40 @@ def test_the_claimed_run_is_always_the_models_fairest(stage: Stage, seed: int) -
     assert len(known) > 5
 
 
-def test_a_chain_with_nothing_running_waits_for_no_more_claims_than_chains_wait(stage: Stage) -> None:
-    """Five chains queue twenty each; a sixth that comes with one run is next but four at the latest."""
-    tasks = {chain: stage.task(chain, overlap="allow") for chain in range(1, 7)}
-    for number in range(20):
-        for chain in range(1, 6):
+def end(stage: Stage, claim: Claim, ending: str, now: datetime) -> None:
+    """What becomes of a claimed run."""
+    if ending == "publish":
+        assert stage.publish(claim, now)
+    elif ending == "retry":  # it is available again at once
+        assert stage.fail(claim, now, retry_at=now)
+    else:
+        stage.lapse(claim, now)
+
+
+@pytest.mark.parametrize("workers", [1, 4, 9])
+@pytest.mark.parametrize("ending", ["publish", "retry", "die"])
+def test_a_chain_with_nothing_going_waits_for_one_claim_of_each_other_that_waits(
+    stage: Stage, workers: int, ending: str
+) -> None:
+    """However few the workers, however long the queues, and whatever becomes of what was claimed."""
+    chance = random.Random(workers)
+    tasks = {chain: stage.task(chain, overlap="allow") for chain in range(1, 5)}
+    for number in range(8):
+        for chain in range(1, 4):
             stage.run(tasks[chain], kind="manual", at=NOW + timedelta(milliseconds=number))
     now = NOW + timedelta(seconds=1)
-    for _ in range(7):
-        stage.claimed(now, cap=10)
-    late = stage.run(tasks[6], kind="manual", at=now)
-    waited = 0
-    while stage.claimed(now, cap=10).run_id != late:
-        waited += 1
-    assert waited < 6
+    going = [stage.claimed(now, cap=10) for _ in range(workers)]
+    for _ in range(2):
+        stage.run(tasks[4], kind="manual", at=now)
+        before = Counter[int]()
+        while sum(before.values()) < 10:
+            now += timedelta(seconds=1)
+            end(stage, going.pop(chance.randrange(len(going))), ending, now)
+            going.append(stage.claimed(now, cap=10, ceiling=10_000))
+            if going[-1].chain == 4:
+                break
+            before[going[-1].chain] += 1
+        assert max(before.values(), default=0) <= 1, before
+        assert going[-1].chain == 4
+        assert stage.publish(going.pop(), now)
+        going.append(stage.claimed(now, cap=10, ceiling=10_000))

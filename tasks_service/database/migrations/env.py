@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from tasks_service.database import models, part_models
+from tasks_service.database import models, part_models, turn_models
 
-assert part_models.Plan.metadata is models.SQLModel.metadata  # noqa: S101 -- both modules are one schema
+for table in (part_models.Plan, turn_models.ChainTurn):
+    assert table.metadata is models.SQLModel.metadata  # noqa: S101 -- all modules are one schema
 
 context.configure(
     connection=context.config.attributes["connection"],
