@@ -193,20 +193,22 @@ def ends_at(trigger: Mapping[str, Any]) -> datetime | None:
     return _instant(trigger.get("once") or trigger.get("end_at"))
 
 
-def next_run_dates(trigger: Mapping[str, Any], *, after: datetime, count: int = 5) -> list[datetime]:
+def next_run_dates(
+    trigger: Mapping[str, Any], *, after: datetime, count: int = 5, zone: ZoneInfo | None = None
+) -> list[datetime]:
     """Return the next occurrences strictly after a moment, `count` at most."""
-    return list(islice(_of(trigger, after=after), count))
+    return list(islice(_of(trigger, after=after, zone=zone), count))
 
 
 def occurrences_between(
-    trigger: Mapping[str, Any], *, start: datetime, end: datetime, most: int
+    trigger: Mapping[str, Any], *, start: datetime, end: datetime, most: int, zone: ZoneInfo | None = None
 ) -> tuple[list[datetime], datetime | None]:
     """Return the occurrences of a trigger from `start` to before `end`, `most` of them, and the one that follows those.
 
     None follows where they were all.
     """
     found: list[datetime] = []
-    for instant in _of(trigger, after=start - _MICROSECOND):
+    for instant in _of(trigger, after=start - _MICROSECOND, zone=zone):
         if instant >= end:
             break
         if len(found) == most:

@@ -15,6 +15,7 @@ from tasks_service.api.backfills import (
     get_backfill,
     list_backfills,
 )
+from tasks_service.api.clocks import InvalidTriggerError
 from tasks_service.api.idempotency import IDEMPOTENCY_KEY
 from tasks_service.api.problems import InvalidParametersError
 from tasks_service.api.routes import READ, WRITE, Route, Success
@@ -43,7 +44,14 @@ BACKFILL_ROUTES = (
         ],
         body=BackfillCreate,
         headers=[IDEMPOTENCY_KEY],
-        errors=[InvalidParametersError, NoScheduleError, BackfillGoingError, EditedError, TooManyRequestsError],
+        errors=[
+            InvalidParametersError,
+            NoScheduleError,
+            InvalidTriggerError,
+            BackfillGoingError,
+            EditedError,
+            TooManyRequestsError,
+        ],
         example={"start": "2026-05-01T00:00:00Z", "end": "2026-05-15T00:00:00Z", "reprocess": "failed"},
         tag=_TAG,
     ),

@@ -19,6 +19,7 @@ from sqlmodel import Session
 from tasks_service import schedule
 from tasks_service.api import shapes
 from tasks_service.api.calls import Call, Reply
+from tasks_service.api.clocks import clock_of
 from tasks_service.api.creation import check_room, settle
 from tasks_service.api.cursors import Pages
 from tasks_service.api.execution import RETRY_AFTER_SECONDS
@@ -215,19 +216,20 @@ def _asked(call: Call) -> _Range:
     with call.services.database.read() as session:
         task = find_task(call, session)
         now = call.services.database.now(session)
-    if "cron" not in task.trigger:
-        raise NoScheduleError
+        if "cron" not in task.trigger:
+            raise NoScheduleError
+        zone = clock_of(session, task.trigger)
     faults: list[Fault] = []
     if body.concurrency > limits.running_per_chain:
         detail = (
             f"At most {limits.running_per_chain} runs of a chain go at a time; give {limits.running_per_chain} or less."
         )
         faults.append(Fault("/concurrency", "out_of_range", detail))
-    start, end = _ends(body, ZoneInfo(task.trigger["timezone"]), now, faults)
+    start, end = _ends(body, zone, now, faults)
     if faults or start is None or end is None:
         raise InvalidRequestError(faults=faults)
     most = limits.backfill_occurrences
-    found, following = schedule.occurrences_between(task.trigger, start=start, end=end, most=most)
+    found, following = schedule.occurrences_between(task.trigger, start=start, end=end, most=most, zone=zone)
     if following is not None:
         until = shapes.moment(following)
         detail = (

@@ -15,6 +15,7 @@ from sqlmodel import Session
 from tasks_service import schedule
 from tasks_service.api import shapes
 from tasks_service.api.calls import Call, Reply
+from tasks_service.api.clocks import InvalidTriggerError, clock_of
 from tasks_service.api.definitions import Definition, Findings, define
 from tasks_service.api.idempotency import Keyed, answered_once, remember
 from tasks_service.api.saved_segments_use import hold
@@ -123,7 +124,7 @@ def _store(call: Call, session: Session, definition: Definition, keyed: Keyed | 
     start_if_due(call.services, session, task, now=now)
     session.flush()
     answer = shapes.full_task(task, call.principal, None, tasks.events(session, task_id=task.id, limit=SHOWN_LOGS))
-    answer["next_run_dates"] = next_run_dates(task, now)
+    answer["next_run_dates"] = next_run_dates(session, task, now)
     headers = {"Location": f"/tasks/{task.id}", "ETag": etag(task.version, task.revision)}
     reply = Reply(answer, 201, headers)
     if keyed is not None:
@@ -131,8 +132,12 @@ def _store(call: Call, session: Session, definition: Definition, keyed: Keyed | 
     return reply
 
 
-def next_run_dates(task: Task, now: datetime) -> list[str]:
-    """Return the next five moments a task will run."""
+def next_run_dates(session: Session, task: Task, now: datetime) -> list[str]:
+    """Return the next five moments a task will run; none where its trigger cannot be understood any more."""
     if task.next_run_at is None or task.paused_at is not None:
         return []
-    return [shapes.moment(one) for one in schedule.next_run_dates(task.trigger, after=now)]
+    try:
+        zone = clock_of(session, task.trigger)
+    except InvalidTriggerError:  # whoever looks at it when it is due pauses it, and says so
+        return []
+    return [shapes.moment(one) for one in schedule.next_run_dates(task.trigger, after=now, zone=zone)]

@@ -92,7 +92,8 @@ def define(
     if _object(document, "trigger") is not None:
         trigger, faults = schedule.check_trigger(document["trigger"], now=now)
         findings.add(faults)
-        trigger = _with_segment(services, trigger, target, catalog, findings, chain=chain, now=now)
+        zone = ZoneInfo(trigger.get("timezone", "UTC"))
+        trigger = _with_segment(services, trigger, target, catalog, findings, chain=chain, now=now, zone=zone)
     findings.raise_if_any()
     if target is None or index is None or not trigger:
         raise InvalidRequestError("`target` and `trigger` are required.")
@@ -107,13 +108,17 @@ def redefine(
     *,
     chain: int,
     now: datetime,
+    zone: ZoneInfo,
 ) -> Definition:
-    """Return the stored form of a new target beside a task's stored trigger, of which only the segment is judged."""
+    """Return the stored form of a new target beside a task's stored trigger, of which only the segment is judged.
+
+    `zone`: the one the trigger names, by the rules that hold.
+    """
     members = dict(target)
     index, catalog = _index_of(services, members, findings)
     _check_target(members, index, catalog, findings)
     _check_destination(services, members, findings, chain=chain)
-    _with_segment(services, trigger, members, catalog, findings, chain=chain, now=now)
+    _with_segment(services, trigger, members, catalog, findings, chain=chain, now=now, zone=zone)
     findings.raise_if_any()
     if index is None:
         raise InvalidRequestError("`target` names no export index.")
@@ -129,17 +134,17 @@ def _with_segment(
     *,
     chain: int | None,
     now: datetime,
+    zone: ZoneInfo,
 ) -> dict[str, Any]:
     """Judge a trigger's segment, and fill in the defaults that depend on it."""
     if trigger.get("segment_id") is not None:
-        relative = _judge_saved(services, trigger, target, catalog, findings, chain=chain, now=now)
+        relative = _judge_saved(services, trigger, target, catalog, findings, chain=chain, now=now, zone=zone)
         return schedule.defaults(trigger, relative=relative)
     segment: Any = trigger.get("segment")
     if not isinstance(segment, dict) or not findings.sound("/trigger/segment"):
         return schedule.defaults(trigger, relative=False)
     members = cast("dict[str, Any]", segment)
     _check_belonging(members, target, chain, findings)
-    zone = ZoneInfo(trigger["timezone"])
     check_segment(Question(members, "/trigger/segment", now, zone, services.source.catalogs()), catalog, findings)
     relative = findings.sound("/trigger/segment") and is_relative(read_segment(members))
     return schedule.defaults(trigger, relative=relative)
@@ -154,6 +159,7 @@ def _judge_saved(
     *,
     chain: int | None,
     now: datetime,
+    zone: ZoneInfo,
 ) -> bool:
     """Judge the saved segment a trigger names, as it is now, and tell whether it has relative operators."""
     pointer = "/trigger/segment_id"
@@ -174,7 +180,7 @@ def _judge_saved(
         catalog,
         findings,
         now=now,
-        zone=ZoneInfo(trigger["timezone"]),
+        zone=zone,
         others=services.source.catalogs(),
     )
     return tree is not None and is_relative(read_segment(saved.document))

@@ -60,7 +60,7 @@ class Stretch:
                 return found[::-1]
             following = schedule.occurrences(self.cron, self.timezone, after=first - _MICROSECOND, end_at=last)
             return list(islice(following, most))
-        except ZoneInfoNotFoundError:  # it was removed since
+        except (schedule.CronError, ZoneInfoNotFoundError):  # understood no more, or removed since
             return None
 
 
@@ -78,7 +78,7 @@ def pending(task: Task, *, before: datetime) -> Stretch | None:
         return None
     try:
         following = schedule.next_run_dates(task.trigger, after=due, count=1)
-    except ZoneInfoNotFoundError:  # of what follows nothing is known until the trigger is changed
+    except (schedule.CronError, ZoneInfoNotFoundError):  # of what follows nothing is known until the trigger is changed
         following = []
     if not following:
         return Stretch("pending", due, due, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks_service.api.clocks import InvalidTriggerError
 from tasks_service.api.creation import create_task
 from tasks_service.api.downloads import (
     NoFileError,
@@ -140,7 +141,13 @@ TASK_ROUTES = (
         body=TaskEdit,
         collects=True,
         headers=[_IF_MATCH],
-        errors=[AlreadyRanError, PreconditionFailedError, SourceUnavailableError, TooManyRequestsError],
+        errors=[
+            AlreadyRanError,
+            InvalidTriggerError,
+            PreconditionFailedError,
+            SourceUnavailableError,
+            TooManyRequestsError,
+        ],
         example={"desc": "Electronics, every morning", "trigger": {"cron": "0 6 * * *"}},
     ),
     Route(
@@ -197,7 +204,7 @@ TASK_ROUTES = (
         answers=[Success(200, "The task as it is now.", TaskCreated, ("ETag",))],
         body=Note,
         body_optional=True,
-        errors=[TooManyRequestsError],
+        errors=[InvalidTriggerError, TooManyRequestsError],
         example={"note": "The season begins."},
     ),
     Route(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import structlog
 from sqlmodel import Session
@@ -18,6 +19,7 @@ from tasks_service import schedule
 from tasks_service.api import shapes
 from tasks_service.api.bodies import nearest, shown
 from tasks_service.api.calls import Call, Reply
+from tasks_service.api.clocks import clock_of
 from tasks_service.api.creation import SHOWN_LOGS, next_run_dates, settle, start_if_due
 from tasks_service.api.cursors import Pages
 from tasks_service.api.definitions import Definition, Findings, define, redefine
@@ -149,11 +151,14 @@ def _plan_edit(call: Call) -> _Edit:
     with call.services.database.read() as session:
         task = find_task(call, session)
         now = call.services.database.now(session)
-    _check_editable(call, task)
-    return _Edit(task.version, _defined(call, task, now))
+        _check_editable(call, task)
+        # A segment that stays is judged in the zone that stays.
+        stays = "target" in call.body.document and "trigger" not in call.body.document
+        zone = clock_of(session, task.trigger) if stays else None
+    return _Edit(task.version, _defined(call, task, now, zone))
 
 
-def _defined(call: Call, task: Task, now: datetime) -> Definition:
+def _defined(call: Call, task: Task, now: datetime, zone: ZoneInfo | None) -> Definition:
     """Return what the task would be defined as, the parts that are given checked together with those that stay."""
     body, findings = call.body.document, Findings(call.body.faults)
     stored = Definition(task.target, task.trigger)
@@ -161,9 +166,9 @@ def _defined(call: Call, task: Task, now: datetime) -> Definition:
         findings.raise_if_any()
         return stored
     try:
-        if "trigger" not in body and isinstance(body["target"], dict):
+        if zone is not None and isinstance(body["target"], dict):
             target = cast("dict[str, Any]", body["target"])
-            return redefine(call.services, target, task.trigger, findings, chain=task.chain, now=now)
+            return redefine(call.services, target, task.trigger, findings, chain=task.chain, now=now, zone=zone)
         merged = {"target": task.target} | {name: body[name] for name in ("target", "trigger") if name in body}
         return define(call.services, merged, findings, chain=task.chain, now=now)
     except InvalidRequestError as error:
@@ -228,7 +233,8 @@ def delete_task(call: Call) -> Reply:
             raise PreconditionFailedError
         now = database.now(session)
         reason = "deleted" if task.paused_at is None else "paused"
-        undecided = schedule.passed(task.trigger, due=task.next_run_at, now=now, reason=reason)
+        zone = holding(session, [task.trigger], now=now).zone_of(task.trigger)
+        undecided = schedule.passed(task.trigger, due=task.next_run_at, now=now, reason=reason, zone=zone)
         tasks.delete_task(session, task, now=now, skips=undecided)
     _delete_files(call)
     log.info("task.deleted", task_id=call.path["task_id"])
@@ -242,6 +248,7 @@ def pause_task(call: Call) -> Reply:
         task, now = find_task(call, session, lock=True), database.now(session)
         if task.paused_at is None:
             settle(call.services, session, task, now=now)
+        if task.paused_at is None:  # settling it may have found that it may not or cannot run
             tasks.pause_task(session, task, now=now, note=call.content(Note).note)
         return _changed(call, session, task, now)
 
@@ -252,8 +259,8 @@ def resume_task(call: Call) -> Reply:
     with database.write() as session:
         task, now = find_task(call, session, lock=True), database.now(session)
         if task.paused_at is not None:
+            zone = clock_of(session, task.trigger)
             settle(call.services, session, task, now=now)  # nothing is due: it follows the rules of its zone
-            zone = holding(session, [task.trigger], now=now).zone_of(task.trigger)
             resumed = schedule.resume(task.trigger, due=task.next_run_at, now=now, zone=zone)
             tasks.resume_task(
                 session,
@@ -271,7 +278,7 @@ def _changed(call: Call, session: Session, task: Task, now: datetime) -> Reply:
     """Answer a task as it is after a change that is being made."""
     session.flush()
     session.refresh(task)
-    document = task_document(call, session, task) | {"next_run_dates": next_run_dates(task, now)}
+    document = task_document(call, session, task) | {"next_run_dates": next_run_dates(session, task, now)}
     return Reply(document, headers={"ETag": etag(task.version, task.revision)})
 
 

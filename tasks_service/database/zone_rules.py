@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -28,6 +28,8 @@ from tasks_service.zones import Rules
 
 NO_ZONE = ""
 """The mark of a task that no zone matters to."""
+
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 # Found by hopping through the index task_zone_rules, one step a mark: what waits costs nothing.
 _MARKS = text(
@@ -86,6 +88,11 @@ def holding(session: Session, triggers: Iterable[Mapping[str, Any]], *, now: dat
     return _newest(session, {zones.name_in(trigger) for trigger in triggers if "cron" in trigger}, now=now)
 
 
+def known(session: Session, name: str) -> Rules | None:
+    """Return the rules that hold for a zone, for who only reads: nothing is noted. None where nobody knows the zone."""
+    return _newest(session, {name}, now=None).by_name.get(name)
+
+
 def follow(session: Session, tasks: Sequence[Task], *, now: datetime, mover: Mover) -> Holding:
     """Bring the next occurrences of tasks, which the caller has locked, to the rules that hold; return those.
 
@@ -141,8 +148,11 @@ def follow_page(session: Session, mark: str | None, *, now: datetime, mover: Mov
     return len(found)
 
 
-def _newest(session: Session, names: set[str], *, now: datetime) -> Holding:
-    """Return the newest rules of each zone, this host's among them; a zone that nobody knows is left out."""
+def _newest(session: Session, names: set[str], *, now: datetime | None) -> Holding:
+    """Return the newest rules of each zone, this host's among them; a zone that nobody knows is left out.
+
+    Newer ones of this host are noted at `now`, unless that is None.
+    """
     if not names:
         return Holding({})
     columns = (ZoneRules.name, ZoneRules.release, ZoneRules.noted_at, ZoneRules.fingerprint)
@@ -151,8 +161,9 @@ def _newest(session: Session, names: set[str], *, now: datetime) -> Holding:
     own = {rules.fingerprint: rules for rules in map(zones.rules_of, names) if rules is not None}
     for mark, rules in own.items():
         if mark not in noted or noted[mark][0] < zones.age(rules.release):
-            _note(session, rules, now=now)
-            noted[mark] = (zones.age(rules.release), now, mark, rules.name)
+            if now is not None:
+                _note(session, rules, now=now)
+            noted[mark] = (zones.age(rules.release), now or _LATEST, mark, rules.name)
     newest = {name: mark for _, _, mark, name in sorted(noted.values())}
     found = {name: own.get(mark) or _noted(session, mark) for name, mark in newest.items()}
     return Holding({name: rules for name, rules in found.items() if rules is not None})

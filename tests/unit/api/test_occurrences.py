@@ -165,6 +165,58 @@ def test_a_zone_that_was_removed_can_be_replaced_and_what_was_due_is_told(world:
     assert partner.task(task_id)["paused"]["reason"] == "invalid_trigger"
     assert partner.request("PATCH", f"/tasks/{task_id}", {"trigger": HOURLY}).status_code == 200
     assert seen(partner, task_id) == [(text(first), "paused", [])]
+    resumed = partner.post(f"/tasks/{task_id}/resume").get_json()
+    assert (resumed["paused"], len(resumed["next_run_dates"])) == (None, 5)
+
+
+@pytest.mark.parametrize("change", [{"timezone": "Gone/Zone"}, {"cron": "0 0 31 2 *"}], ids=["zone", "line"])
+@pytest.mark.parametrize("due", [True, False])
+def test_a_trigger_that_is_understood_no_more_is_a_conflict_and_not_an_error(
+    world: World,
+    partner: Api,
+    change: dict[str, str],
+    due: bool,  # noqa: FBT001 -- a parameter of the test
+) -> None:
+    """Whatever is asked of its task, before it is due as well as after the scheduler has paused it for that."""
+    task_id = partner.create(trigger=HOURLY)["id"]
+    with world.services.database.write() as session:
+        task = session.get_one(Task, task_id)
+        task.trigger = task.trigger | change
+    first = at_the_hour(partner)
+    if due:
+        tick(world)
+    else:
+        partner.forward(hours=-1)
+        edited = partner.request("PATCH", f"/tasks/{task_id}", {"desc": "x"})
+        assert (edited.status_code, edited.get_json()["next_run_dates"]) == (200, [])
+        assert partner.post(f"/tasks/{task_id}/pause", {"note": "Mine."}).status_code == 200
+    target = {"target": {"action": "export", "export_index": "products", "export_format": "json"}}
+    span = {"start": text(first - HOUR * 3), "end": text(first - HOUR)}
+    for answer in (
+        partner.post(f"/tasks/{task_id}/resume"),
+        partner.request("PATCH", f"/tasks/{task_id}", target),
+        partner.post(f"/tasks/{task_id}/backfill", span),
+        partner.post(f"/tasks/{task_id}/backfill", span | {"dry_run": True}),
+    ):
+        problem = answer.get_json()
+        assert (answer.status_code, problem["code"]) == (409, "invalid_trigger"), problem
+        assert "send" in problem["detail"]
+    paused = partner.task(task_id)["paused"]
+    assert paused["reason"] == ("invalid_trigger" if due else None)
+    assert partner.get(f"/tasks/{task_id}/occurrences").status_code == 200
+    assert partner.request("PATCH", f"/tasks/{task_id}", target | {"trigger": HOURLY}).status_code == 200
+    assert partner.post(f"/tasks/{task_id}/resume").get_json()["paused"] is None
+    assert partner.request("DELETE", f"/tasks/{task_id}").status_code == 204
+
+
+def test_a_pause_does_not_hide_why_the_service_paused_a_task_itself(world: World, partner: Api) -> None:
+    task_id = partner.create(trigger=HOURLY)["id"]
+    with world.services.database.write() as session:
+        task = session.get_one(Task, task_id)
+        task.trigger = task.trigger | {"timezone": "Gone/Zone"}
+    at_the_hour(partner)
+    paused = partner.post(f"/tasks/{task_id}/pause", {"note": "Mine."}).get_json()["paused"]
+    assert paused["reason"] == "invalid_trigger"
 
 
 def outcomes(partner: Api, task_id: int, query: str = "") -> list[tuple[str, str, str | None]]:
