@@ -50,6 +50,14 @@ def url_of(database: Database) -> str:
     return database._url.render_as_string(hide_password=False)
 
 
+class StoppedClock:
+    """The clock of one process's database, which shows what a test sets it to."""
+
+    def __init__(self, database: Database, at: datetime) -> None:
+        self.at = at
+        database.now = lambda _session: self.at  # type: ignore[method-assign]
+
+
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with the tables, to be copied."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.unit.api.conftest import contract, migrated, world
+from tests.unit.api.conftest import contract, migrated, operator, partner, world
 
-__all__ = ["contract", "migrated", "world"]
+__all__ = ["contract", "migrated", "operator", "partner", "world"]
