@@ -19,9 +19,12 @@ from tasks_service.formats.columns import chosen_columns, described
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import csv_faults, csv_options, header_faults
 from tasks_service.formats.explode import exploding
-from tasks_service.formats.file_columns import AnyColumn
+from tasks_service.formats.file_columns import AnyColumn, FileColumn
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 from tasks_service.formats.nested import exploded_path, explosion_faults, nested_option_faults, options_of
+from tasks_service.formats.parquet_encoder import ParquetEncoder
+from tasks_service.formats.parquet_options import parquet_faults
+from tasks_service.formats.parquet_types import TEXT, column_type
 from tasks_service.formats.xlsx_encoder import XlsxEncoder, sheet_faults
 from tasks_service.formats.xlsx_options import xlsx_faults
 
@@ -54,6 +57,18 @@ def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Enc
     return exploding(exploded_path(given, catalog), columns, lambda columns: XlsxEncoder(columns, name, dates=dates))
 
 
+def _parquet(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+    given, columns = options_of(target), chosen_columns(target, catalog, index)
+    exploded = exploded_path(given, catalog)
+    types = [
+        column_type(catalog.get(".".join(column.path)), exploded)
+        if isinstance(column, FileColumn) and given.get("typed", True)
+        else TEXT
+        for column in columns
+    ]
+    return exploding(exploded, columns, lambda columns: ParquetEncoder(columns, types))
+
+
 def _refuse(faults: list[Fault]) -> None:
     if faults:
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
@@ -63,16 +78,23 @@ _ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings], En
     "csv": _csv,
     "json": lambda _target, _catalog, _index: JsonEncoder(),
     "jsonl": lambda _target, _catalog, _index: JsonLinesEncoder(),
+    "parquet": _parquet,
     "xlsx": _xlsx,
+}
+
+_OPTION_FAULTS: Final[dict[str, Callable[[Mapping[str, Any]], list[Fault]]]] = {
+    "csv": csv_faults,
+    "parquet": parquet_faults,
+    "xlsx": xlsx_faults,
 }
 
 FORMATS: Final = tuple(_ENCODERS)
 """The names `export_format` may have; each is its file's extension too."""
 
-COLUMN_FORMATS: Final = ("csv", "xlsx")
+COLUMN_FORMATS: Final = ("csv", "parquet", "xlsx")
 """The formats that have columns; the others hold whole documents, and refuse `columns`."""
 
-COMPRESSED_FORMATS: Final = ("xlsx",)
+COMPRESSED_FORMATS: Final = ("parquet", "xlsx")
 """The formats that are compressed inside; a compression around them would only hide them from their readers."""
 
 JOINED_FORMATS: Final = ("csv", "json", "jsonl")
@@ -101,12 +123,11 @@ def described_columns(target: dict[str, Any], catalog: Catalog, index: IndexSett
 
 def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]:
     """Return what is wrong with a target's `options` for that format, each with its pointer under /target/options."""
-    if export_format == "csv":
-        return csv_faults(options)
-    if export_format == "xlsx":
-        return xlsx_faults(options)
+    if export_format in _OPTION_FAULTS:
+        return _OPTION_FAULTS[export_format](options)
+    have = ", ".join(_OPTION_FAULTS)
     return [
-        Fault(f"/target/options/{name}", "unknown_option", f"{export_format} has no options; csv and xlsx have.")
+        Fault(f"/target/options/{name}", "unknown_option", f"{export_format} has no options; {have} have.")
         for name in options
     ]
 
