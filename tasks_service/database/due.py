@@ -282,7 +282,8 @@ def _decide(session: Session, task: Task, plan: Planned, situation: _Situation, 
     """Turn a task's plan into rows: its overlap policy and its chain's queue have the last word."""
     now, going, queued = situation.now, situation.going, situation.queued
     task_id = identity(task)
-    policy = task.trigger.get("overlap") or "skip"
+    # A `once` has no policy, and no other occurrence after it: it is run, behind what goes.
+    policy = task.trigger.get("overlap") or ("skip" if "cron" in task.trigger else "buffer_all")
     wanted = list(plan.run)
     skipped: list[SkippedRange] = list(plan.skips)
     if policy == "cancel_other":
@@ -294,13 +295,13 @@ def _decide(session: Session, task: Task, plan: Planned, situation: _Situation, 
         if verdict == "skip":
             skipped.append(Skipped(occurrence, occurrence, 1, "overlap"))
             continue
-        if verdict == "replace":
-            queued[task.chain] -= going[task_id, "queued"]
-            _cancel_others(session, task_id, now=now)
-        if queued[task.chain] >= situation.cap:
+        freed = going[task_id, "queued"] if verdict == "replace" else 0
+        if queued[task.chain] - freed >= situation.cap:
             skipped.append(Skipped(occurrence, occurrence, 1, "queue_full"))
             continue
-        queued[task.chain] += 1
+        if verdict == "replace":  # only now that there is room for what takes their place
+            _cancel_others(session, task_id, now=now)
+        queued[task.chain] += 1 - freed
         going[task_id, "queued"] += 1
         delay = situation.planner.delay(task_id, task.trigger, occurrence)
         outcomes.runs.append(_run_row(task, occurrence, situation, available_at=max(now, occurrence + delay)))

@@ -157,6 +157,35 @@ def test_a_full_queue_of_a_chain_is_a_reason_and_no_other_chains(stage: Stage) -
     assert stage.outcomes(another) == {NOW + 4 * MINUTE: "queue_full"}
 
 
+def test_cancel_other_cancels_nothing_for_a_run_there_is_no_room_for(stage: Stage) -> None:
+    task = stage.task(1, due_at=NOW, overlap="cancel_other")
+    stage.due(NOW)
+    claim = stage.claimed(NOW)
+    for _ in range(2):
+        stage.run(stage.task(1), kind="manual")
+    stage.due(NOW + MINUTE, cap=2)
+    assert stage.outcomes(task) == {NOW: "run", NOW + MINUTE: "queue_full"}
+    assert stage.read_run(claim.run_id).cancel_requested_at is None
+    stage.due(NOW + 2 * MINUTE, cap=3)
+    assert stage.read_run(claim.run_id).cancel_requested_at == NOW + 2 * MINUTE
+    stage.due(NOW + 3 * MINUTE, cap=3)  # its own place in the queue is free for its successor
+    assert stage.outcomes(task)[NOW + 3 * MINUTE] == "run"
+
+
+def test_a_once_is_run_behind_whatever_goes_of_its_task(stage: Stage) -> None:
+    """A task of every night that became one of a moment, while the last night's run goes on."""
+    task = stage.task(due_at=NOW)
+    stage.due(NOW)
+    claim = stage.claimed(NOW)
+    once = NOW + MINUTE / 2
+    change(stage, task.id, NOW, trigger={"once": f"{once:%Y-%m-%dT%H:%M:%SZ}", "timezone": "UTC"}, next_run_at=once)
+    [made] = stage.due(once)
+    assert stage.outcomes(task) == {NOW: "run", once: "run"}
+    assert stage.claim(once) is None
+    stage.publish(claim, once)
+    assert stage.claimed(once).run_id == made.run_id
+
+
 @pytest.mark.parametrize(("harm", "reason"), [("remove", "client_removed"), ("scope", "scope_lost")])
 def test_a_client_without_standing_pauses_its_schedules_with_a_reason(stage: Stage, harm: str, reason: str) -> None:
     task, other = stage.task(1, due_at=NOW), stage.task(2, due_at=NOW, overlap="allow")
