@@ -52,6 +52,7 @@ AHEAD = timedelta(minutes=4)
 BETWEEN_HARMS = (0.05, 0.8)
 STOPPED = (0.3, 5.0)  # the lease is two real seconds
 CUT = (0.5, 4.0)
+SKEWS = [timedelta(minutes=10), timedelta(0), timedelta(minutes=-10)]
 STRIKES = 0.6  # of all processes are armed with a fault point
 POINTS = {
     "web": [name for name in FAULT_POINTS if name.startswith("task.")],
@@ -172,7 +173,7 @@ class Herd:
         self._start(member.kind, armed=armed, port=member.place.port)
 
     def _start(self, kind: str, *, armed: bool, port: int) -> None:
-        place = replace(self.chance.choice(self.places), port=port)
+        place = replace(self.chance.choice(self.places), port=port, skew=self.chance.choice(SKEWS))
         strike = None
         if armed and self.chance.random() < STRIKES:
             strike = Strike(self.chance.choice(POINTS[kind]), self.chance.randrange(4))
