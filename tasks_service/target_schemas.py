@@ -93,7 +93,7 @@ class Target(BaseModel):
     action: Literal["export"] = Field(description="What to do: `export`.")
     export_index: str = Field(description="The index to export; `GET /export_indices` lists them.")
     export_format: str = Field(
-        "csv", description="Format of the file: csv, json (one array), jsonl (a line a row), parquet or xlsx."
+        "csv", description="Format of the file: csv, json (one array), jsonl (a line a row), parquet, xlsx or xml."
     )
     format: str | None = Field(None, description="Another name of `export_format`.")
     columns: Columns | None = Field(
@@ -115,10 +115,10 @@ class Target(BaseModel):
         None,
         description="How the file is written. csv: delimiter, quote, escape (before a quote inside quotes; the quote "
         "itself by default), quoting, header, line_ending, encoding, bom, formula_guard (`escape`: no cell starts a "
-        "formula); xlsx: dates (`excel`: dates of a spreadsheet, in UTC, instead of texts); parquet: typed (`false`: "
-        "every column is text). csv, parquet and xlsx: nested: a nested list is a JSON cell, a list for each field of "
-        "its elements (`flatten`), or has a row an element (`explode`; the option `explode` names the list where the "
-        "index has several).",
+        "formula); xlsx: dates (`excel`: dates of a spreadsheet, in UTC, instead of texts); parquet and xml: typed "
+        "(`false`: every column is text). csv, parquet, xlsx and xml: nested: a nested list is a JSON cell, a list for "
+        "each field of its elements (`flatten`), or has a row an element (`explode`; the option `explode` names the "
+        "list where the index has several).",
     )
     on_empty: Literal["file", "skip", "error"] = Field(
         "file", description="What becomes of an export without rows: an empty file, no file, or an error."

@@ -120,6 +120,9 @@ class Manifest(_Part):
     split: dict[str, int] | None = Field(description='What ends a file: {"rows": N} or {"bytes": N}.')
     limit: int | None = Field(description="The most documents the task wanted.")
     columns: list[ManifestColumn] | None = Field(description="In order; null where the format holds whole documents.")
+    xml_schema: str | None = Field(
+        None, description="The XML Schema (XSD 1.0) that every file satisfies; absent where the format is not xml."
+    )
     segment: ManifestSegment | None = Field(description="Null where every row of the chain was asked for.")
     query: dict[str, Any] = Field(description="What the segment was compiled to, the chain's filter included.")
     rows: int = _NUMBER
@@ -128,6 +131,11 @@ class Manifest(_Part):
     suspicious_cells: int = Field(ge=0, description="Cells a spreadsheet could take for a formula.")
     archive: ManifestArchive | None
     files: list[ManifestFile] = Field(min_length=1)
+
+    @model_serializer(mode="wrap")
+    def _serialised(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only files of xml have a schema."""
+        return {name: value for name, value in handler(self).items() if name != "xml_schema" or value is not None}
 
 
 class NotAManifestError(InvalidRequestError):

@@ -28,7 +28,7 @@ from tasks_service.artifacts.manifest import (
 from tasks_service.artifacts.writing import Committed, stored_object
 from tasks_service.errors import IncompleteError
 from tasks_service.filenames import manifest_name
-from tasks_service.formats.registry import described_columns
+from tasks_service.formats.registry import described_columns, schema_of
 from tasks_service.order import ExportOrder
 from tasks_service.storage import StoredObject
 
@@ -106,6 +106,7 @@ def _manifest(order: ExportOrder, view: View, result: Result) -> Manifest:
         split=target.get("split"),
         limit=target.get("limit"),
         columns=None if columns is None else [ManifestColumn.model_validate(column) for column in columns],
+        xml_schema=schema_of(target, view.catalog, order.index),
         segment=_segment(order),
         query=view.query,
         rows=result.rows,

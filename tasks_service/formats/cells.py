@@ -1,8 +1,8 @@
 """The cells of a page, column by column, for the formats that are not CSV: what each document holds for each column.
 
 What lives here is the asking of the engine, and the way round it for irregular documents (flatten.py). What a cell
-becomes in a file is the encoders' business. Called by xlsx_encoder.py and
-parquet_encoder.py.
+becomes in a file is the encoders' business. Called by xlsx_encoder.py, parquet_encoder.py
+and xml_encoder.py.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ from tasks_service.formats.parquet_options import parquet_faults
 from tasks_service.formats.parquet_types import TEXT, column_type
 from tasks_service.formats.xlsx_encoder import XlsxEncoder, sheet_faults
 from tasks_service.formats.xlsx_options import xlsx_faults
+from tasks_service.formats.xml_encoder import XmlEncoder
+from tasks_service.formats.xml_options import xml_faults
+from tasks_service.formats.xml_schema import ElementType, element_type, schema
 
 __all__ = [
     "COLUMN_FORMATS",
@@ -38,6 +41,7 @@ __all__ = [
     "check_options",
     "described_columns",
     "encoder_for",
+    "schema_of",
 ]
 
 
@@ -74,30 +78,45 @@ def _refuse(faults: list[Fault]) -> None:
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
 
 
+def _xml(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+    columns, types = _elements(target, catalog, index)
+    exploded = exploded_path(options_of(target), catalog)
+    return exploding(exploded, columns, lambda columns: XmlEncoder(columns, types))
+
+
+def _elements(
+    target: dict[str, Any], catalog: Catalog, index: IndexSettings
+) -> tuple[Sequence[AnyColumn], list[ElementType]]:
+    columns, typed = chosen_columns(target, catalog, index), options_of(target).get("typed", True)
+    return columns, [element_type(column, catalog, typed=typed) for column in columns]
+
+
 _ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings], Encoder]]] = {
     "csv": _csv,
     "json": lambda _target, _catalog, _index: JsonEncoder(),
     "jsonl": lambda _target, _catalog, _index: JsonLinesEncoder(),
     "parquet": _parquet,
     "xlsx": _xlsx,
+    "xml": _xml,
 }
 
 _OPTION_FAULTS: Final[dict[str, Callable[[Mapping[str, Any]], list[Fault]]]] = {
     "csv": csv_faults,
     "parquet": parquet_faults,
     "xlsx": xlsx_faults,
+    "xml": xml_faults,
 }
 
 FORMATS: Final = tuple(_ENCODERS)
 """The names `export_format` may have; each is its file's extension too."""
 
-COLUMN_FORMATS: Final = ("csv", "parquet", "xlsx")
+COLUMN_FORMATS: Final = ("csv", "parquet", "xlsx", "xml")
 """The formats that have columns; the others hold whole documents, and refuse `columns`."""
 
 COMPRESSED_FORMATS: Final = ("parquet", "xlsx")
 """The formats that are compressed inside; a compression around them would only hide them from their readers."""
 
-JOINED_FORMATS: Final = ("csv", "json", "jsonl")
+JOINED_FORMATS: Final = ("csv", "json", "jsonl", "xml")
 """The formats whose files grow row by row, so that one can end at a number of bytes (`Encoder.joints`)."""
 
 
@@ -121,15 +140,17 @@ def described_columns(target: dict[str, Any], catalog: Catalog, index: IndexSett
     return [described(column, catalog) for column in chosen_columns(target, catalog, index)]
 
 
+def schema_of(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> str | None:
+    """Return the XML Schema of a target's file; None where it is of another format."""
+    return schema(*_elements(target, catalog, index)) if target["export_format"] == "xml" else None
+
+
 def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]:
     """Return what is wrong with a target's `options` for that format, each with its pointer under /target/options."""
     if export_format in _OPTION_FAULTS:
         return _OPTION_FAULTS[export_format](options)
-    have = ", ".join(_OPTION_FAULTS)
-    return [
-        Fault(f"/target/options/{name}", "unknown_option", f"{export_format} has no options; {have} have.")
-        for name in options
-    ]
+    detail = f"{export_format} has no options; {', '.join(_OPTION_FAULTS)} have."
+    return [Fault(f"/target/options/{name}", "unknown_option", detail) for name in options]
 
 
 def check_by_catalog(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> list[Fault]:

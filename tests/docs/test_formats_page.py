@@ -30,7 +30,7 @@ INDEX = IndexSettings(file_prefix="Product", source="products", columns=[])
 
 
 def test_there_are_examples() -> None:
-    assert {kind for _, _, kind, _ in EXAMPLES} == {"csv"}
+    assert {kind for _, _, kind, _ in EXAMPLES} == {"csv", "xml"}
 
 
 @pytest.mark.parametrize(("target", "documents", "kind", "shown"), EXAMPLES)

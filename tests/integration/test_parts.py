@@ -203,7 +203,7 @@ UNPACK: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("compression", UNPACK)
-@pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "xml"])
 def test_a_file_of_parts_has_the_rows_of_one_readers_file(plant: Plant, kind: str, compression: str) -> None:
     whole, divided = (plant.run(export_format=kind, compression=compression) for _ in range(2))
     plant.services.settings.worker.__dict__["part_rows"] = 0

@@ -1,6 +1,7 @@
 """What a standard reader reads back equals the documents, whatever is in them (promise 5).
 
-CSV is read by Python's csv (which cannot tell null from "") and by DuckDB (which can); JSON and JSONL by json.
+CSV is read by Python's csv (which cannot tell null from "") and by DuckDB (which can); JSON and JSONL by json,
+XML by lxml.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree
 
 from tasks_service.errors import UnfitDocumentError
 from tasks_service.formats.columns import FileColumn
@@ -24,6 +26,8 @@ from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import CsvOptions, csv_faults
 from tasks_service.formats.csv_query import FORMULA_STARTS, NUMERIC
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
+from tasks_service.formats.xml_encoder import XmlEncoder
+from tasks_service.formats.xml_schema import TEXT, element_name, schema
 
 NAMES = ("a", "b.c", "b.d.e", "list", "é ü", 'q"', "s,t", "x/y~z", "number")
 COLUMNS = [FileColumn(name, tuple(name.split("."))) for name in NAMES]
@@ -264,3 +268,45 @@ def test_rows_do_not_depend_on_the_page_they_come_in(found: list[tuple[dict[str,
     made = CsvEncoder(COLUMNS, CsvOptions())
     split = [pages[start : start + page] for start in range(0, len(pages), page)]
     assert b"".join(made.encode(one).data for one in split) == made.encode(pages).data
+
+
+CONTROLS = st.text(st.characters(codec="utf-8") | st.sampled_from("\0\x08\r\n\t\x85\ufffe\uffff"), max_size=6)
+XML_NAMES = (*NAMES, "controls", "inside")
+XML_COLUMNS = [FileColumn(name, tuple(name.split("."))) for name in XML_NAMES]
+XML_TYPES = [TEXT] * len(XML_COLUMNS)
+XML_SCHEMA = etree.XMLSchema(etree.fromstring(schema(XML_COLUMNS, XML_TYPES).encode()))
+NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(documents(), CONTROLS, INDENTS), max_size=4), st.integers(1, 4))
+def test_xml_comes_back_as_it_went(found: list[tuple[dict[str, Any], str, int | None]], page: int) -> None:
+    meant = [document | {"controls": text, "inside": [{"of": text}, text]} for document, text, _ in found]
+    pages = [raw(document, indent) for document, (_, _, indent) in zip(meant, found, strict=True)]
+    made = XmlEncoder(XML_COLUMNS, XML_TYPES)
+    writer = made.writer()
+    split = [pages[start : start + page] for start in range(0, len(pages), page)]
+    root = etree.fromstring(b"".join([*(writer.add(made.encode(one)) for one in split), writer.finish()]))
+    XML_SCHEMA.assertValid(root)
+    assert len(root) == len(meant)
+    for document, row in zip(meant, root, strict=True):
+        for name in XML_NAMES:
+            there = values(document, name.split("."))
+            wanted = flat(there[0]) if there else [None]
+            elements = row.findall(element_name(name))
+            assert len(elements) == len(wanted), name
+            assert all(map(holds, elements, wanted)), (name, wanted)
+
+
+def flat(value: Any) -> list[Any]:
+    """The values of a list, and of the lists in it; any other value alone."""
+    return [one for inner in value for one in flat(inner)] if isinstance(value, list) else [value]
+
+
+def holds(element: Any, value: Any) -> bool:
+    text = element.text or ""
+    if element.get(NIL) == "true":
+        return value is None
+    if element.get("json") == "true":
+        return exact(text) == value
+    return value is not None and not isinstance(value, dict) and same(text, value)

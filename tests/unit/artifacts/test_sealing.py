@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from tasks_service import __version__
 from tasks_service.artifacts import ArtifactFile, FilePart, Result, Written
@@ -18,6 +19,7 @@ from tasks_service.artifacts.sealing import Exported, seal
 from tasks_service.artifacts.writing import Committed, stored_object, taking_back
 from tasks_service.config import LocalSettings
 from tasks_service.errors import CorruptUploadError, IncompleteError, StorageUnavailableError
+from tasks_service.order import ExportOrder
 from tasks_service.storage import StoredObject, Upload
 from tasks_service.storage.local import LocalStorage
 from tests.orders import order_of
@@ -46,9 +48,21 @@ def written(committed: Committed, parts: tuple[FilePart, ...] = ()) -> Result:
     return Result([ArtifactFile(file.name, file.content_type, 2, 2, 1, file.written, file.stored, parts)])
 
 
-def sealed(storage: LocalStorage, view: View, parts: tuple[FilePart, ...] = ()) -> Exported:
+def sealed(
+    storage: LocalStorage, view: View, parts: tuple[FilePart, ...] = (), *, order: ExportOrder = ORDER
+) -> Exported:
     with taking_back(storage) as committed:
-        return seal(ORDER, view, written(committed, parts), committed)
+        return seal(order, view, written(committed, parts), committed)
+
+
+def test_the_manifest_of_an_xml_file_has_its_schema(storage: LocalStorage, tmp_path: Path) -> None:
+    target = {**ORDER.target, "export_format": "xml"}
+    sealed(storage, View(2), order=replace(ORDER, target=target))
+    [path] = [path for path in tmp_path.rglob("*") if path.is_file() and b"manifest_version" in path.read_bytes()]
+    manifest = from_bytes(path.read_bytes())
+    schema = etree.XMLSchema(etree.fromstring((manifest.xml_schema or "").encode()))
+    schema.assertValid(etree.fromstring("<rows><row><id>1</id><Name>Lamp</Name></row></rows>"))
+    assert to_bytes(manifest) == path.read_bytes()
 
 
 def test_the_manifest_tells_everything_of_the_file(storage: LocalStorage, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree
 
 from tasks_service.artifacts import Result, file_links, is_split, objects_of
 from tasks_service.artifacts.archive import ZipArchive
@@ -29,6 +30,8 @@ from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.explode import exploding
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 from tasks_service.formats.xlsx_encoder import XlsxEncoder
+from tasks_service.formats.xml_encoder import XmlEncoder
+from tasks_service.formats.xml_schema import TEXT
 from tasks_service.order import ExportOrder
 from tasks_service.storage import StoredObject
 from tasks_service.storage.local import LocalStorage
@@ -39,6 +42,7 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "csv": lambda: CsvEncoder([FileColumn("id", ("id",))], CsvOptions()),
     "json": JsonEncoder,
     "jsonl": JsonLinesEncoder,
+    "xml": lambda: XmlEncoder([FileColumn("id", ("id",))], [TEXT]),
 }
 
 
@@ -80,6 +84,8 @@ def ids(export_format: str, content: bytes) -> list[int]:
         header, *lines = content.decode().split("\r\n")[:-1]
         assert header == "id"
         return [int(line) for line in lines]
+    if export_format == "xml":
+        return [int(found.text or "") for found in etree.fromstring(content).iter("id")]
     rows = json.loads(content) if export_format == "json" else map(json.loads, content.splitlines())
     return [row["id"] for row in rows]
 
