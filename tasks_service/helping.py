@@ -13,6 +13,7 @@ import structlog
 from sqlmodel import Session
 
 from tasks_service.app import Services
+from tasks_service.beats import Beater, hold_part
 from tasks_service.database import parts
 from tasks_service.database.claims import Claim
 from tasks_service.database.parts import PartClaim
@@ -30,12 +31,20 @@ log = structlog.stdlib.get_logger(__name__)
 class Helper:
     """Takes parts of other workers' runs, one at a time."""
 
-    def __init__(self, services: Services, name: str, drain: Drain, order_of: Callable[[Claim], ExportOrder]) -> None:
-        """Take the worker's name, what tells that it is stopping, and how a claim becomes an order."""
+    def __init__(
+        self,
+        services: Services,
+        name: str,
+        drain: Drain,
+        order_of: Callable[[Claim], ExportOrder],
+        beater: Beater,
+    ) -> None:
+        """Take the worker's name, what tells that it is stopping, how a claim becomes an order, what renews a hold."""
         self._services = services
         self._name = name
         self._drain = drain
         self._order_of = order_of
+        self._beater = beater
         self._not_mine: set[int] = set()
 
     def work_once(self) -> bool:
@@ -72,9 +81,8 @@ class Helper:
         log.info("part.started", worker=self._name)
         started = time.monotonic()
         try:
-            with Lease(
-                self._services.database, claim, self._services.settings.worker, self._drain, beat=parts.beat_part
-            ) as lease:
+            settings = self._services.settings.worker
+            with Lease(hold_part(claim), settings, self._drain, self._beater) as lease:
                 self._write(claim, lease)
         except LeaseLost:
             log.warning("part.lease_lost")

@@ -1,49 +1,33 @@
-"""Holding a claim while its attempt goes: heartbeats, progress, and every reason to stop.
+"""Holding a claim while its attempt goes: progress, and every reason to stop.
 
-A claim is a row with a token and a time; this module keeps that time ahead of the clock from a thread of its own and
-turns what it hears (cancelled, taken over, no answer from the database, draining, no progress) into the exception that
-`report` raises in the exporting thread. The database's clock decides about leases; the monotonic clock here only
-decides when to stop believing in one that could not be renewed. Called by runner.py.
+A claim is a row with a token and a time; whoever beats (beats.py, in a process of its own: beater.py) keeps that time
+ahead of the clock. This module tells it where the attempt stands, and turns what it hears (cancelled, taken over, no
+answer from the database, draining, no progress) into the exception that `report` raises in the exporting thread. The
+database's clock decides about leases; the monotonic clock here only decides when to stop believing in one that could
+not be renewed. Called by runner.py and helping.py.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-import structlog
-
-from tasks_service import metrics
+from tasks_service.beats import Beater, Beats, Hold, Standing, Word
 from tasks_service.config import WorkerSettings
-from tasks_service.database import claims
-from tasks_service.database.engine import Database
-from tasks_service.errors import Cancelled, Interrupted, LeaseLost, ServiceError, TransientError
-from tasks_service.fault_points import fault_point
+from tasks_service.errors import Cancelled, Interrupted, LeaseLost, TransientError
 from tasks_service.progress import Progress
 
-log = structlog.stdlib.get_logger(__name__)
-
-_PROGRESS_SECONDS = 2.0
-"""Progress is written this often at most; a lone heartbeat less often still."""
+_SAY_SECONDS = 0.25
+"""Where an attempt stands is told this often at most."""
 
 
 class StalledError(TransientError):
     """The attempt made no progress for too long and was ended."""
 
     code = "stalled"
-
-
-class Held(Protocol):
-    """Whatever is held by a lease: a run's claim, or a part's."""
-
-    @property
-    def run_id(self) -> int:
-        """The run it is, or belongs to."""
-        ...
 
 
 @dataclass
@@ -58,104 +42,72 @@ class Lease:
 
     def __init__(
         self,
-        database: Database,
-        claim: Held,
+        hold: Hold,
         settings: WorkerSettings,
         drain: Drain,
+        beater: Beater,
         *,
-        beat: Callable[..., claims.Beat] = claims.beat,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database = database
-        self._claim = claim
-        self._beat_claim: Callable[..., claims.Beat] = beat
+        """Take what is held, and what renews it."""
+        self._hold = hold
         self._settings = settings
         self._drain = drain
+        self._beater = beater
         self._clock = clock
-        self._progress = Progress()
-        self._moved_at = self._renewed_at = clock()
+        now = clock()
+        self._standing = self._said = Standing(now, now)
+        self._renewed_at = now
         self._stop: BaseException | None = None
-        self._wake = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._renew, name=f"lease-{claim.run_id}", daemon=True)
+        self._beats: Beats | None = None
 
     def __enter__(self) -> Self:
-        """Start renewing."""
-        self._thread.start()
+        """Have it renewed from now on."""
+        self._beats = self._beater(self._hold, self._standing, self._hear)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop renewing: the last word on the run is the runner's."""
-        self._closing = True
-        self._wake.set()
-        self._thread.join()
+        """Have it renewed no more: the last word on the run is the runner's."""
+        if self._beats is not None:
+            self._beats.end()
 
     def report(self, progress: Progress) -> None:
         """Take note of progress; raise the StopAttempt (or StalledError) that ends the attempt."""
         now = self._clock()
-        first_total = self._progress.total is None and progress.total is not None
-        if progress != self._progress:
-            self._progress, self._moved_at = progress, now
-        if first_total:
-            self._wake.set()
+        moved = progress != self._standing.progress
+        self._standing = Standing(now if moved else self._standing.moved_at, now, progress)
+        if self._beats is not None:
+            # First of all: what was answered in the meantime may lie there, if this process did not get to hear it.
+            self._beats.listen()
+        stop = self._reason_to_stop(now)
+        self._say(now, at_once=stop is not None)
+        if stop is not None:
+            raise stop
+
+    def _reason_to_stop(self, now: float) -> BaseException | None:
         if self._stop is not None:
-            raise self._stop
+            return self._stop
         if now - self._renewed_at > self._settings.lease_seconds:
-            raise LeaseLost
+            return LeaseLost()
         if self._drain.since is not None and now - self._drain.since > self._settings.grace_seconds:
-            raise Interrupted
-        if now - self._moved_at > self._settings.stall_timeout_seconds:
-            raise StalledError
+            return Interrupted()
+        if now - self._standing.moved_at > self._settings.stall_timeout_seconds:
+            return StalledError()
+        return None
 
-    def _renew(self) -> None:
-        """Beat until the attempt ends; write progress in between while it moves."""
-        interval = min(_PROGRESS_SECONDS, self._settings.heartbeat_seconds)
-        beaten_at = self._clock()
-        written = Progress()
-        while True:
-            self._wake.wait(interval)
-            self._wake.clear()
-            if self._closing or self._stop is not None:
-                return
-            progress, now = self._progress, self._clock()
-            if progress == written and now - beaten_at < self._settings.heartbeat_seconds:
-                continue
-            if now - self._moved_at > self._settings.stall_timeout_seconds:
-                # The exporting thread may hang where it cannot look: let the lease lapse, so that another worker
-                # takes the run over.
-                continue
-            try:
-                self._beat(progress, now)
-            except ServiceError as error:
-                metrics.BEATS.count(outcome="failed")
-                log.warning("lease.beat_failed", run_id=self._claim.run_id, code=error.code)
-            else:
-                beaten_at, written = now, progress
+    def _say(self, now: float, *, at_once: bool) -> None:
+        """Tell who beats where this attempt stands: now and then, and whatever it must not miss at once."""
+        first_total = self._said.progress.total is None and self._standing.progress.total is not None
+        if self._beats is not None and (at_once or first_total or now - self._said.looked_at >= _SAY_SECONDS):
+            self._beats.say(self._standing)
+            self._said = self._standing
 
-    def _beat(self, progress: Progress, now: float) -> None:
-        def beat(session: claims.Session) -> claims.Beat:
-            answer = self._beat_claim(
-                session,
-                self._claim,
-                now=self._database.now(session),
-                lease_seconds=self._settings.lease_seconds,
-                rows=progress.rows,
-                total=progress.total,
-                bytes_written=progress.bytes_written,
-            )
-            fault_point("beat.written")
-            return answer
-
-        answer = self._database.retrying(beat)
-        fault_point("beat.committed")
-        metrics.BEATS.count(outcome="ok" if answer.owned else "lost")
-        if not answer.owned:
+    def _hear(self, word: Word, began_at: float) -> None:
+        if word == "lost":
             self._stop = LeaseLost()
-        elif answer.cancel_requested:
+        elif word == "cancel":
             self._stop = Cancelled()
-            log.info("lease.cancel_heard", run_id=self._claim.run_id)
         else:
-            # Counted from before the call: the database's lease began no earlier.
-            self._renewed_at = now
+            self._renewed_at = began_at

@@ -101,12 +101,16 @@ class Loops:
         """Watch the loops from a thread; where one is dead, end the process with exit code 1, at once.
 
         A loop that hangs cannot be repaired from within; the supervisor starts the process again, and what it held is
-        covered by its lease.
+        covered by its lease. Dead is who is so at two looks in a row: a process that was stopped, or held by a call
+        that keeps the interpreter, finds them all late when it goes on.
         """
 
         def watch() -> None:
+            before = set[str]()
             while not self._stopping.wait(_WATCH_SECONDS):
-                if dead := sorted(name for name, alive in self.state().items() if not (alive or name in self._spared)):
+                late = {name for name, alive in self.state().items() if not (alive or name in self._spared)}
+                dead, before = sorted(late & before), late
+                if dead:
                     log.critical("process.loop_dead", loops=dead)
                     end(1)
                     return

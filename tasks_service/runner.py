@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from tasks_service.app import Services
 from tasks_service.artifacts.leavings import delete_objects
 from tasks_service.artifacts.sealing import Exported
 from tasks_service.artifacts.writing import taking_back
+from tasks_service.beats import Beater, Beating, hold_run
 from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, clients, tasks
 from tasks_service.database.claims import Claim
@@ -69,13 +71,22 @@ class AuthorityLostError(ServiceError):
 class Worker:
     """Carries out one run after another until it is told to stop."""
 
-    def __init__(self, services: Services, *, name: str | None = None, loops: Loops | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        name: str | None = None,
+        loops: Loops | None = None,
+        beater: Beater | None = None,
+    ) -> None:
+        """Take the services; `beater` renews what is held (a thread of this process, where none is given)."""
         self._services = services
+        self._beater = beater or partial(Beating, services.database, services.settings.worker)
         self._settings: WorkerSettings = services.settings.worker
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._drain = Drain()
         self._run_id: int | None = None
-        self._helper = Helper(services, self.name, self._drain, self._order)
+        self._helper = Helper(services, self.name, self._drain, self._order, self._beater)
         self._swept_at = float("-inf")
         self._idle_seconds = services.settings.idle_poll_seconds
         # A look takes long where the database is away: it is asked again for a while (Database.retrying).
@@ -160,7 +171,7 @@ class Worker:
         log.info("run.started", worker=self.name, kind=claim.kind, occurrence=claim.occurrence.isoformat())
         started = time.monotonic()
         try:
-            with Lease(self._services.database, claim, self._settings, self._drain) as lease:
+            with Lease(hold_run(claim), self._settings, self._drain, self._beater) as lease:
                 fault_point("attempt.started")
                 self._check_authority(claim)
                 order = self._order(claim)

@@ -22,6 +22,7 @@ import typer
 from tasks_service import zones
 from tasks_service.cli.invocation import Invocation, JsonOption, invocation, write, write_json
 from tasks_service.config import Settings
+from tasks_service.database.engine import BUSY_SECONDS
 from tasks_service.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def _checks(call: Invocation, settings: Settings) -> Iterator[tuple[str, str, Ch
     yield "processes", "database", lambda: _processes(call)
     yield "time zones", "database", lambda: _time_zones(call)
     yield "secret key", "", lambda: _secret_key(settings)
+    yield "leases", "", lambda: _leases(settings)
     services: Services | None = None
 
     def built() -> Services:
@@ -191,6 +193,28 @@ def _secret_key(settings: Settings) -> Iterator[tuple[Verdict, str]]:
         yield "warning", _KEY_OF_EACH_HOST
     else:
         yield "ok", f"Kept in {settings.service.state_directory / 'secret.key'}."
+
+
+def _leases(settings: Settings) -> Iterator[tuple[Verdict, str]]:
+    """Look whether a heartbeat may come late without costing the run."""
+    worker = settings.worker
+    lease, beat, stall = worker.lease_seconds, worker.heartbeat_seconds, worker.stall_timeout_seconds
+    patience = lease - beat
+    well = True
+    if patience < BUSY_SECONDS:
+        well = False
+        late = f"worker.lease_seconds ({lease:g}) leaves a heartbeat {patience:g} s to arrive"
+        may = f"one may wait {BUSY_SECONDS:g} s for the database, and costs a run then"
+        yield "warning", f"{late}; {may}. Set it to {beat + BUSY_SECONDS:g} or more."
+    if stall < lease:
+        well = False
+        short = f"worker.stall_timeout_seconds ({stall:g}) is shorter than a lease ({lease:g})"
+        yield "warning", f"{short}: a source that is slow once looks like a worker that hangs. Set it to some minutes."
+    if well:
+        yield (
+            "ok",
+            f"Renewed every {beat:g} s, each holds for {lease:g} s; a run that stalls is given up in {stall:g} s.",
+        )
 
 
 def _source(services: Services) -> Iterator[tuple[Verdict, str]]:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,17 +120,21 @@ def worker(context: typer.Context, supervised: Supervised = False) -> None:
     """Carry out runs, one at a time. Any number may run at once."""
     call = invocation(context)
     _begin(call, "worker", supervised, grace_seconds=call.settings.worker.grace_seconds)
-    from tasks_service.runner import Worker
+    from tasks_service.beater_link import BeaterLink
 
-    metrics.begin(call.settings.service.state_directory, "worker")
-    services = call.services()
-    with stopped_by_signals() as stop, _watched(services) as loops:
-        works = Worker(services, loops=loops)
-        try:
-            with _present(services, "worker", loops, works.doing):
-                works.run(stop)
-        finally:
-            services.close()
+    with closing(BeaterLink(call.settings)) as beater:  # it starts while this process imports the rest
+        from tasks_service.runner import Worker
+
+        metrics.begin(call.settings.service.state_directory, "worker")
+        services = call.services()
+        with stopped_by_signals() as stop, _watched(services) as loops:
+            works = Worker(services, loops=loops, beater=beater)
+            try:
+                with _present(services, "worker", loops, works.doing):
+                    beater.wait_until_ready(stop)
+                    works.run(stop)
+            finally:
+                services.close()
 
 
 def processes(context: typer.Context, as_json: JsonOption = False) -> None:

@@ -5,8 +5,8 @@ The writes under its lease and its ends are named here too.
 A claim is fenced: every function a worker calls names the lease token it holds, returns False and changes
 nothing once another worker has taken the run over or it has ended. Which run is the fairest is fairness.py,
 the writes while it goes are leases.py, its ends are endings.py, what lies about to be deleted is
-leftovers.py; what an ending means for retries is the runner's business. Called by runner.py, lease.py,
-sweeper.py and tests.
+leftovers.py; what an ending means for retries is the runner's business. Called by runner.py, beats.py,
+beater.py, sweeper.py and tests.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each by compare-and-set on the lease token.
 
 Each returns False and changes nothing where the run is another's by now, and True where it had ended just
-so before: a commit whose answer was lost may be repeated. Called by runner.py through claims.py.
+so before: a commit whose answer was lost may be repeated. Called by runner.py and beater.py through claims.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 
 from tasks_service.database.counting import attempt_ended, run_cancelled_after, write_fenced
 from tasks_service.database.journal import log_event
-from tasks_service.database.leases import Claim, held
+from tasks_service.database.leases import Claim, Fenced, held
 from tasks_service.database.models import Attempt, Run, Task
 from tasks_service.database.runs import lock_task, task_after
 from tasks_service.database.statements import changed
@@ -101,7 +101,7 @@ def hand_back(session: Session, claim: Claim, *, now: datetime) -> bool:
     return True
 
 
-def cancelled(session: Session, claim: Claim, *, now: datetime) -> bool:
+def cancelled(session: Session, claim: Fenced, *, now: datetime) -> bool:
     """Record that the run was cancelled, as somebody had asked."""
     values = {"state": "cancelled", "reason": "cancelled"}
     ended = _end(session, claim, now=now, outcome="cancelled", run=values)
@@ -135,7 +135,7 @@ def _requeue(
 
 def _end(
     session: Session,
-    claim: Claim,
+    claim: Fenced,
     *,
     now: datetime,
     outcome: str,
@@ -167,7 +167,7 @@ def _end(
     return "now"
 
 
-def _ended_before(session: Session, claim: Claim, outcome: str) -> bool:
+def _ended_before(session: Session, claim: Fenced, outcome: str) -> bool:
     """Tell whether this claim has ended so already.
 
     A commit whose answer was lost, which is being repeated.
@@ -179,5 +179,5 @@ def _ended_before(session: Session, claim: Claim, outcome: str) -> bool:
     return found == outcome or (outcome in {"retried", "interrupted"} and found == "cancelled")
 
 
-def _log_end(session: Session, claim: Claim, *, now: datetime, event: str, message: str, level: str = "info") -> None:
+def _log_end(session: Session, claim: Fenced, *, now: datetime, event: str, message: str, level: str = "info") -> None:
     log_event(session, task_id=claim.task_id, run_id=claim.run_id, now=now, event=event, message=message, level=level)

@@ -1,14 +1,14 @@
 """A run under a lease: what its worker holds, and the writes it makes while it goes.
 
 Each names the lease token and changes nothing once another worker has taken the run over or it has ended.
-Called by lease.py and runner.py through claims.py; how a run ends is endings.py.
+Called by beats.py and runner.py through claims.py; how a run ends is endings.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import case, literal, update
 from sqlmodel import Session, col, or_, select
@@ -16,6 +16,28 @@ from sqlmodel import Session, col, or_, select
 from tasks_service.database.counting import write_fenced
 from tasks_service.database.models import Attempt, Instant, Run
 from tasks_service.database.statements import changed
+
+
+class Fenced(Protocol):
+    """What a run's writes are fenced by: a claim has it, and so has what little of one another process is told."""
+
+    @property
+    def run_id(self) -> int: ...  # noqa: D102
+
+    @property
+    def task_id(self) -> int: ...  # noqa: D102
+
+    @property
+    def lease_token(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Fence:
+    """No more of a claim than its writes are fenced by."""
+
+    run_id: int
+    task_id: int
+    lease_token: int
 
 
 @dataclass(frozen=True)
@@ -48,14 +70,14 @@ class Beat:
     cancel_requested: bool
 
 
-def held(claim: Claim) -> tuple[Any, ...]:
+def held(claim: Fenced) -> tuple[Any, ...]:
     """Return the conditions under which a run is still this claim's."""
     return (col(Run.id) == claim.run_id, col(Run.lease_token) == claim.lease_token, col(Run.state) == "running")
 
 
 def beat(
     session: Session,
-    claim: Claim,
+    claim: Fenced,
     *,
     now: datetime,
     lease_seconds: float,

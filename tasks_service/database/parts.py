@@ -3,7 +3,7 @@
 A plan belongs to the run; only its attempt (a `Claim`) makes one or gives it up. A part is claimed by any worker that
 finds no run to carry out, or is taken by the run's own attempt. Every write names the part's token, and changes nothing
 once the part is another's, or nobody needs it: the plan or the run has ended, or is to be cancelled.
-Called by dealing.py, helping.py and sweeper.py.
+Called by dealing.py, helping.py, beats.py and sweeper.py.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def claim_part(
 
 def beat_part(
     session: Session,
-    claim: PartClaim,
+    part: TakenPart,
     *,
     now: datetime,
     lease_seconds: float,
@@ -192,7 +192,7 @@ def beat_part(
     """Renew the lease of a part, and note how far it is."""
     renewed = session.exec(
         update(Part)
-        .where(*_held(claim.part))
+        .where(*_held(part))
         .values(lease_until=now + timedelta(seconds=lease_seconds), rows=rows, bytes_written=bytes_written)
         .execution_options(synchronize_session=False)
     )

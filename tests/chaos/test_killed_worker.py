@@ -182,3 +182,19 @@ def test_cancel_reaches_a_running_export_and_leaves_nothing(stage: Stage) -> Non
     assert (task["state"]["code"], task["state"]["reason"]) == ("ERROR", "cancelled")
     assert stage.objects() == []
     assert stage.api.request("GET", f"/tasks/{stage.task_id}/download_url").status == 409
+
+
+def test_a_run_that_ends_its_workers_is_given_up_at_the_ceiling(stage: Stage) -> None:
+    """Counted when it is claimed: what ends its worker never comes to tell of a failure."""
+    stage.service.environment["TASKS_WORKER__MAX_CLAIMS"] = "2"
+    for _ in range(2):
+        with stage.worker_in_mid_export() as (worker, _):
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait(timeout=30)
+    survivor = stage.service.start("worker")
+    task = stage.api.finished(stage.task_id)
+    run = stage.run()
+    assert (task["state"]["code"], task["state"]["reason"], run["state"]) == ("ERROR", "poison", "failed")
+    assert [attempt["outcome"] for attempt in run["attempts"]] == ["abandoned", "abandoned"]
+    assert survivor.poll() is None
+    eventually(lambda: stage.objects() == [], timeout=60, what="what it left is swept")

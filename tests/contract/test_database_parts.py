@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
+from tasks_service.beats import BEATS, hold_part
 from tasks_service.database import claims, parts, runs
 from tasks_service.database.claims import Claim
 from tasks_service.database.models import Event, Run
@@ -58,7 +60,7 @@ def finish(stage: Stage, part: TakenPart, at: datetime = NOW) -> bool:
 
 def beat(stage: Stage, claim: PartClaim, at: datetime, rows: int = 0) -> bool:
     return stage.write(
-        lambda s: parts.beat_part(s, claim, now=at, lease_seconds=60, rows=rows, total=None, bytes_written=rows)
+        lambda s: parts.beat_part(s, claim.part, now=at, lease_seconds=60, rows=rows, total=None, bytes_written=rows)
     ).owned
 
 
@@ -91,6 +93,17 @@ def test_a_plan_is_made_by_the_holder_of_the_run_and_once(stage: Stage) -> None:
     assert stage.write(lambda s: parts.make_plan(s, claim, now=LATER, draft=draft)) is None
     assert stage.write(lambda s: parts.end_plan(s, claim, now=LATER, plan_id=plan, reason="stale")) is False
     assert len(stage.all(Plan)) == 1
+
+
+def test_a_part_is_renewed_by_no_more_than_crosses_a_pipe(stage: Stage) -> None:
+    started(stage, 1)
+    fields = json.loads(json.dumps(hold_part(helped(stage)).fields))
+    renewed = stage.write(
+        lambda s: BEATS["part"](s, fields, now=NOW, lease_seconds=120, rows=3, total=None, bytes_written=9)
+    )
+    assert renewed.owned
+    [part] = stage.all(Part)
+    assert (part.lease_until, part.rows, part.bytes_written) == (NOW + timedelta(seconds=120), 3, 9)
 
 
 def test_a_lapsed_part_is_taken_over_and_its_worker_writes_nothing_more(stage: Stage) -> None:

@@ -72,6 +72,20 @@ def test_the_doctor_warns_of_a_short_key(installed: Command, monkeypatch: pytest
     assert "hunter2" not in shown
 
 
+def test_the_doctor_warns_of_leases_that_one_late_heartbeat_loses(
+    installed: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKS_WORKER__LEASE_SECONDS", "30")
+    assert "ok       leases" in installed("doctor").out
+    monkeypatch.setenv("TASKS_WORKER__LEASE_SECONDS", "25")
+    monkeypatch.setenv("TASKS_WORKER__STALL_TIMEOUT_SECONDS", "20")
+    shown = installed("doctor").out
+    assert "ok       leases" not in shown
+    assert "worker.lease_seconds (25) leaves a heartbeat 15 s to arrive" in shown
+    assert "Set it to 30 or more." in shown
+    assert "worker.stall_timeout_seconds (20) is shorter than a lease (25)" in shown
+
+
 def test_the_doctor_follows_a_link_through_the_running_service(tmp_path: Path) -> None:
     service = Service(tmp_path, {})
     service.command("sample", "files", "--rows", "20")

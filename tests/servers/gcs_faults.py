@@ -133,6 +133,8 @@ class Faults:
 def _strikes(what: Fault | Gate, operation: str) -> bool:
     if not fnmatch.fnmatchcase(operation, what.operations):
         return False
+    if isinstance(what, Gate) and what.opened.is_set():
+        return False  # the next request meets the next gate
     if what.skip:
         what.skip -= 1
         return False

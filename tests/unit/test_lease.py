@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import pytest
 
+from tasks_service.beats import Beating, hold_run
 from tasks_service.config import WorkerSettings
 from tasks_service.database.claims import Claim
 from tasks_service.database.engine import Database
@@ -36,13 +37,14 @@ class AwayDatabase:
     def __init__(self) -> None:
         self.asked = threading.Event()
 
-    def retrying(self, fn: Callable[[Any], Any]) -> Any:
+    def write(self) -> Any:
         self.asked.set()
         raise DatabaseUnavailableError
 
 
 def lease(clock: Clock, drain: Drain | None = None, database: AwayDatabase | None = None) -> Lease:
-    return Lease(cast("Database", database or AwayDatabase()), CLAIM, SETTINGS, drain or Drain(), clock=clock)
+    beater = partial(Beating, cast("Database", database or AwayDatabase()), SETTINGS, clock=clock)
+    return Lease(hold_run(CLAIM), SETTINGS, drain or Drain(), beater, clock=clock)
 
 
 def test_an_unrenewed_lease_is_given_up_before_another_worker_may_take_it() -> None:

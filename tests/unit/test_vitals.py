@@ -109,6 +109,28 @@ def test_a_loop_that_ends_no_process_is_shown_as_dead_alone(loops: Loops, monkey
     assert ended == []
 
 
+def test_a_loop_that_is_late_once_does_not_end_its_process(loops: Loops, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped, or held by a call, finds its loops late when it goes on; they turn at once then."""
+    monkeypatch.setattr("tasks_service.loops._WATCH_SECONDS", 0.001)
+    ended: list[int] = []
+    looks = iter([False, True, False, True])
+    done = threading.Event()
+
+    def alive() -> bool:
+        try:
+            return next(looks)
+        except StopIteration:
+            done.set()
+            return True
+
+    loops.ask("worker", alive)
+    watched = watch_of(lambda: loops.end_process_when_dead(ended.append))
+    eventually(lambda: done.is_set() or not watched.is_alive())
+    loops.stop()
+    eventually(lambda: not watched.is_alive())
+    assert ended == []
+
+
 def test_a_process_that_stops_is_not_ended_by_its_watch(loops: Loops, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks_service.loops._WATCH_SECONDS", 0.001)
     ended: list[int] = []
