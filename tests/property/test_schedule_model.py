@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -452,6 +452,8 @@ def test_whatever_happens_every_occurrence_gets_the_one_outcome_it_should(
                 deadline=None,
                 derandomize=not FULL,
                 database=None,
+                # Each step of shrinking is half a second, and a failure lists its few steps as they were.
+                phases=list(Phase) if FULL else [Phase.generate],
                 suppress_health_check=list(HealthCheck),
             ),
         )
