@@ -134,8 +134,8 @@ def _matching(pattern: str) -> Callable[[Library, Array, Array], Array]:
 
 
 def _integers(arrow: Library, texts: Array, wanted: Array) -> Array:
-    """5.0 is the integer 5."""
-    whole = arrow.compute.replace_substring_regex(texts, "^(-?[0-9]+)[.]0+$", r"\1")
+    """5.0 is the integer 5; of more than 15 digits the text of such a number is its double's, perhaps rounded."""
+    whole = arrow.compute.replace_substring_regex(texts, "^(-?[0-9]{1,15})[.]0+$", r"\1")
     return _matching(_INTEGER)(arrow, whole, wanted)
 
 

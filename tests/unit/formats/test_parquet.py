@@ -149,6 +149,12 @@ def test_a_file_without_rows_has_its_columns() -> None:
     assert (found.num_rows, found.column_names) == (0, ["name"])
 
 
+@pytest.mark.parametrize("raw", [b'{"count":24319070901277448.0}', b'{"count":1e16}', b'{"mark":1234567890123456.0}'])
+def test_an_integer_of_many_digits_that_is_written_as_a_fraction_is_not_rounded(raw: bytes) -> None:
+    with pytest.raises(UnfitDocumentError, match="integer of 64 bits"):
+        encoder_for({"export_format": "parquet"}, CATALOG, INDEX).encode([raw])
+
+
 def test_the_error_names_the_value_and_what_fits() -> None:
     with pytest.raises(UnfitDocumentError, match=r"Column 'Pieces' has the value '2,5'.*integer of 64 bits"):
         table({"count": 7}, {"count": "2,5"}, columns=[{"field": "count", "header": "Pieces"}])
