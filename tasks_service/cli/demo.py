@@ -37,6 +37,7 @@ _TOKEN_DAYS = 7
 _UP_SECONDS = 90
 _EXPORT_SECONDS = 900
 _DRAIN_SECONDS = 60
+_LOOK_SECONDS = 0.2
 _ROWS_SHOWN = 5
 _CELLS_SHOWN = 110
 
@@ -89,6 +90,7 @@ def demo(
     It has a directory and a configuration of its own and touches no other; it may be repeated.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pause = Event()
     place = _Place(directory.absolute())
     settings = _prepare(place, rows, _free_port(port))
     token, expires = _token(settings)
@@ -102,7 +104,9 @@ def demo(
             return
         try:
             say("\nThe service is running. Ctrl-C ends it.")
-            process.wait()
+            # Not a wait without end: a signal that comes just before one does not interrupt it.
+            while process.poll() is None:
+                pause.wait(_LOOK_SECONDS)
         except KeyboardInterrupt:
             return
     raise DemoError(f"The service ended by itself; its log is {place.log}.")
