@@ -217,7 +217,9 @@ def occurrences_between(
     return found, None
 
 
-def newest_occurrences(cron: str, zone: str, *, first: datetime, last: datetime, most: int) -> list[datetime]:
+def newest_occurrences(
+    cron: str, zone: str | ZoneInfo, *, first: datetime, last: datetime, most: int
+) -> list[datetime]:
     """Return the newest occurrences of a cron line from `first` to `last`, both included: `most` of them, ascending.
 
     Raises what `occurrences` raises.

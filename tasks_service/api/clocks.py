@@ -17,6 +17,21 @@ from tasks_service.database import zone_rules
 from tasks_service.errors import ConflictError
 
 
+class Clocks:
+    """The clocks of zones for one request, each looked up once: by all rules that any host ever brought."""
+
+    def __init__(self, session: Session) -> None:
+        """Read from this session."""
+        self._session = session
+        self._found: dict[str, list[ZoneInfo]] = {}
+
+    def of(self, name: str) -> list[ZoneInfo]:
+        """Return a zone by each of its rules, those that hold first; none where nobody knows it."""
+        if name not in self._found:
+            self._found[name] = [rules.zone for rules in zone_rules.versions(self._session, name)]
+        return self._found[name]
+
+
 class InvalidTriggerError(ConflictError):
     """The task's trigger cannot be understood any more, because its time zone was removed; change the trigger first."""
 

@@ -19,6 +19,7 @@ from sqlmodel import Session
 
 from tasks_service.api import shapes
 from tasks_service.api.calls import Call, Reply
+from tasks_service.api.clocks import Clocks
 from tasks_service.api.cursors import Pages, Position
 from tasks_service.api.moments import read_bound
 from tasks_service.api.problems import InvalidParametersError
@@ -44,6 +45,7 @@ class _Asked:
     span: Span
     position: Position
     now: datetime
+    clocks: Clocks
 
     @property
     def back(self) -> bool:
@@ -79,7 +81,7 @@ def list_occurrences(call: Call) -> Reply:
     span = _span(query, position)
     with call.services.database.read() as session:
         task = find_task(call, session, deleted=True)
-        asked = _Asked(query, span, position, call.services.database.now(session))
+        asked = _Asked(query, span, position, call.services.database.now(session), Clocks(session))
         found = _lines(session, task, asked)
         lines = found[: query.limit][:: -1 if asked.back else 1]
         results = _documents(session, task, lines, asked)
@@ -124,7 +126,7 @@ def _lines(session: Session, task: Task, asked: _Asked) -> list[_Line]:
             limit=asked.most + 1,
             direction=asked.position.direction,
         )
-        stretches = [skipped(one) for one in found]
+        stretches = [skipped(one, asked.clocks) for one in found]
         lines |= {one.occurrence: one for one in islice(_written_out(stretches, asked), asked.most)}
     return sorted(lines.values(), key=lambda line: line.occurrence, reverse=not asked.back)[: asked.most]
 
@@ -149,7 +151,7 @@ def _with_runs(session: Session, task: Task, asked: _Asked) -> Iterator[datetime
 def _pending(task: Task, asked: _Asked) -> Stretch | None:
     """Return the stretch of what has no outcome yet: until now, or until the end that was asked for."""
     end = asked.span.end if asked.query.occurrence_before is not None else asked.now + _MICROSECOND
-    return pending(task, before=asked.now + _MICROSECOND if end is None else end)
+    return pending(task, asked.clocks, before=asked.now + _MICROSECOND if end is None else end)
 
 
 def _written_out(stretches: Sequence[Stretch], asked: _Asked) -> Iterator[_Line]:
@@ -183,7 +185,7 @@ def _stretches(session: Session, task: Task, instants: Sequence[datetime], asked
     if not instants:
         return []
     first, last = min(instants), max(instants)
-    found = [skipped(one) for one in rows.skips_around(session, identity(task), first, last)]
+    found = [skipped(one, asked.clocks) for one in rows.skips_around(session, identity(task), first, last)]
     still = _pending(task, asked)
     return found if still is None else [*found, still]
 

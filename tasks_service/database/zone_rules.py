@@ -93,6 +93,17 @@ def known(session: Session, name: str) -> Rules | None:
     return _newest(session, {name}, now=None).by_name.get(name)
 
 
+def versions(session: Session, name: str) -> list[Rules]:
+    """Return all rules that a zone ever had here, those that hold first; none where nobody knows the zone."""
+    holds = known(session, name)
+    if holds is None:
+        return []
+    rows = session.exec(select(ZoneRules).where(ZoneRules.name == name)).all()
+    ordered = sorted(rows, key=lambda row: (zones.age(row.release), row.noted_at, row.fingerprint), reverse=True)
+    noted = (Rules(row.name, row.release, row.data) for row in ordered)
+    return [holds, *(rules for rules in noted if rules.fingerprint != holds.fingerprint)]
+
+
 def follow(session: Session, tasks: Sequence[Task], *, now: datetime, mover: Mover) -> Holding:
     """Bring the next occurrences of tasks, which the caller has locked, to the rules that hold; return those.
 

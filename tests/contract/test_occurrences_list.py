@@ -12,9 +12,12 @@ import pytest
 from tasks_service.api.creation import settle
 from tasks_service.database.engine import Database
 from tasks_service.database.models import Task
+from tasks_service.schedule import Limits, Planner
+from tasks_service.zone_changes import follow_zones
 from tests.databases import StoppedClock, url_of
 from tests.unit.api.conftest import Api, Contract, World, standing
 from tests.unit.api.test_backfills import tick
+from tests.zone_files import compiled, host, write
 
 # Twenty to the hour; the task under test is of every full hour.
 START = datetime(2026, 3, 28, 20, 40, tzinfo=UTC)
@@ -156,3 +159,25 @@ def test_a_month_of_minutes_is_read_from_its_end(world: World, partner: Api, clo
     assert [one["occurrence"] for one in first] == [text(newest - timedelta(minutes=n)) for n in range(100)]
     older = START + timedelta(days=15) - timedelta(minutes=1)
     assert [one["occurrence"] for one in second] == [text(older - timedelta(minutes=n)) for n in range(100)]
+
+
+def test_what_was_skipped_stays_what_it_was_when_the_zone_changes_afterwards(
+    world: World, partner: Api, clock: StoppedClock, tmp_path: Path
+) -> None:
+    """Data that comes late: the clock had been moved already while the service was away, and nobody knew."""
+    zone = "Europe/Amsterdam"
+    old = write(tmp_path / "old", "2031a", {zone: compiled(1)})
+    new = write(tmp_path / "new", "2031b", {zone: compiled(1, (START, 2))})
+    with host(old):
+        task_id = partner.create(trigger=HOURLY | {"cron": "0 2 * * *", "timezone": zone})["id"]
+        clock.at = START + timedelta(days=4)
+        tick(world)
+        nights = [(text(at(4 + 24 * night)), "skipped", "misfire") for night in (3, 2, 1, 0)]
+        assert outcomes(partner, task_id) == nights
+    with host(new):
+        follow_zones(world.services.database, Planner(Limits()))
+        assert outcomes(partner, task_id, limit=3) == nights
+        clock.at += timedelta(hours=4)
+        assert outcomes(partner, task_id) == [(text(at(4 + 24 * 4 - 1)), "pending", None), *nights]
+    with host(old):  # goes by the newer data, which it knows from the database
+        assert outcomes(partner, task_id)[0] == (text(at(4 + 24 * 4 - 1)), "pending", None)
