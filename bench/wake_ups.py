@@ -32,8 +32,9 @@ HERD = 1000
 def _claim(database: Database) -> None:
     limits = Settings().limits.running_per_chain
     with database.write() as session:
-        now = database.now(session)
-        claims.claim_run(session, now=now, owner="b", lease_seconds=60, running_per_chain=limits, max_claims=20)
+        claims.claim_run(
+            session, clock=database.now, owner="b", lease_seconds=60, running_per_chain=limits, max_claims=20
+        )
 
 
 @contextmanager

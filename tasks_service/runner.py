@@ -154,7 +154,7 @@ class Worker:
         def claim(session: Session) -> Claim | None:
             taken = claims.claim_run(
                 session,
-                now=self._services.database.now(session),
+                clock=self._services.database.now,
                 owner=self.name,
                 lease_seconds=self._settings.lease_seconds,
                 running_per_chain=self._services.settings.limits.running_per_chain,

@@ -94,7 +94,7 @@ def work_once(database: Database, owner: str, *, lease_seconds: float = 60, cap:
     def claim(session: Session) -> claims.Claim | None:
         return claims.claim_run(
             session,
-            now=database.now(session),
+            clock=database.now,
             owner=owner,
             lease_seconds=lease_seconds,
             running_per_chain=cap,

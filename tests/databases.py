@@ -158,7 +158,7 @@ class Stage:
         """What a worker claims at that time, with a lease of a minute."""
         with self.database.write() as session:
             return claims.claim_run(
-                session, now=at, owner=owner, lease_seconds=60, running_per_chain=cap, max_claims=ceiling
+                session, clock=lambda _: at, owner=owner, lease_seconds=60, running_per_chain=cap, max_claims=ceiling
             )
 
     def claimed(self, at: datetime = NOW, **more: Any) -> Claim:

@@ -11,6 +11,7 @@ beater.py, sweeper.py and tests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -62,7 +63,7 @@ __all__ = [
 def claim_run(
     session: Session,
     *,
-    now: datetime,
+    clock: Callable[[Session], datetime],
     owner: str,
     lease_seconds: float,
     running_per_chain: int,
@@ -73,15 +74,23 @@ def claim_run(
     Taken is a queued run that is available, or a running one whose lease has lapsed: its attempt is
     abandoned. On the way, lapsed runs that were to be cancelled are cancelled, and runs that were claimed
     `max_claims` times without an end are failed with reason `poison`: such a run ends its workers.
+
+    `clock` is `Database.now`, read again after each wait: an attempt never begins before the end of the one
+    that made room for it, so that what is written down never shows more going at once than went.
     """
+
+    def next_run() -> int | None:
+        return fairest(session, now=clock(session), running_per_chain=running_per_chain)
+
     # Without the lock first: a worker that polls for nothing keeps nobody waiting.
-    run_id = fairest(session, now=now, running_per_chain=running_per_chain)
+    run_id = next_run()
     if run_id is not None and one_claim_at_a_time(session):
-        run_id = fairest(session, now=now, running_per_chain=running_per_chain)
+        run_id = next_run()
     while run_id is not None:
         run = session.get_one(Run, run_id, populate_existing=True)
         lock_task(session, run.task_id)
         task = session.get_one(Task, run.task_id, populate_existing=True)
+        now = clock(session)
         if run.cancel_requested_at is not None or task.deleted_at is not None:
             _give_up(session, run, now=now, state="cancelled", reason="cancelled", detail=None)
         elif run.claims >= max_claims:
@@ -89,7 +98,7 @@ def claim_run(
             _give_up(session, run, now=now, state="failed", reason="poison", detail=detail)
         elif _take(session, run, now=now, owner=owner, lease_seconds=lease_seconds):
             return _taken(session, run, task, now=now, owner=owner)
-        run_id = fairest(session, now=now, running_per_chain=running_per_chain)
+        run_id = next_run()
     return None
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import text
+from sqlmodel import Session
 
+from tasks_service.database import claims
 from tasks_service.database.claims import Claim
+from tasks_service.database.engine import Database
 from tests.databases import NOW, Stage
+from tests.waiting import eventually
 
 CAP = 3
 LEASE = timedelta(seconds=60)
@@ -122,3 +128,40 @@ def test_a_chain_with_nothing_going_waits_for_one_claim_of_each_other_that_waits
         assert going[-1].chain == 4
         assert stage.publish(going.pop(), now)
         going.append(stage.claimed(now, cap=10, ceiling=10_000))
+
+
+def test_an_attempt_begins_after_the_end_that_made_room_for_it(stage: Stage) -> None:
+    """A claim that waits for others (here: while the chain's only place becomes free) has the time of its turn."""
+    database = stage.database
+    ended, waiting = stage.run(stage.task(1)), stage.run(stage.task(1), at=NOW + timedelta(seconds=1))
+    stage.run(stage.task(2), at=NOW + timedelta(seconds=1))
+
+    def claim(session: Session) -> Claim:
+        made = claims.claim_run(
+            session, clock=database.now, owner="w", lease_seconds=60, running_per_chain=1, max_claims=9
+        )
+        assert made is not None
+        return made
+
+    first = stage.write(claim)
+    assert first.run_id == ended
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as ahead:
+            assert claim(ahead).chain == 2
+            queue = pool.submit(stage.write, claim)
+            eventually(lambda: queue.running() and waits(database), timeout=10, what="the second claim waits")
+            assert claims.fail(ahead, first, now=database.now(ahead), code="empty", detail="Because.", retry_at=None)
+        assert queue.result(timeout=30).run_id == waiting
+    [before], [after] = stage.attempts(ended), stage.attempts(waiting)
+    assert before.ended_at is not None
+    assert before.ended_at <= after.started_at
+
+
+def waits(database: Database) -> bool:
+    """Whether some claim waits for its turn; SQLite does not tell."""
+    if database.dialect == "sqlite":
+        return True
+    with database.read() as session:
+        look = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+        look += "WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+        return session.connection().execute(text(look)).scalar_one() > 0

@@ -363,9 +363,13 @@ class Schedules(RuleBasedStateMachine):
         self.claims.append((claim, task, run))
 
     def _claim(self, session: Session) -> Claim | None:
-        now = self.clock.at
         return claims.claim_run(
-            session, now=now, owner="worker", lease_seconds=LEASE_SECONDS, running_per_chain=100, max_claims=1000
+            session,
+            clock=lambda _: self.clock.at,
+            owner="worker",
+            lease_seconds=LEASE_SECONDS,
+            running_per_chain=100,
+            max_claims=1000,
         )
 
     def _end(self, claim: Claim, task: OfTask, run: OfRun, how: str) -> None:

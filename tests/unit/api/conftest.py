@@ -191,7 +191,7 @@ class Api:
         with self.services.database.write() as session:
             claim = claims.claim_run(
                 session,
-                now=self.services.database.now(session),
+                clock=self.services.database.now,
                 owner="worker",
                 lease_seconds=60,
                 running_per_chain=100,
