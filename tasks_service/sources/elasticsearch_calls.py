@@ -35,7 +35,13 @@ ATTEMPTS = 7
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 _SPARE_CONNECTIONS = 4
-_LOST = frozenset({"search_context_missing_exception", "no_shard_available_action_exception"})
+_LOST = frozenset(
+    {
+        "search_context_missing_exception",
+        "search_context_missing_nodes_exception",  # a node that the snapshot was read from has left (8.19, measured)
+        "no_shard_available_action_exception",
+    }
+)
 _MISSING = frozenset({"index_not_found_exception", "index_closed_exception"})
 
 
@@ -161,7 +167,7 @@ def index_path(index: str, end: str) -> str:
 def judged(status: int, body: bytes, *, pinned: bool = False, retry_after: float | None = None) -> Exception:
     """Return what an answer that is no success means: one of the service's errors, or PartialAnswerError."""
     types = error_types(body)
-    if types & _LOST or (pinned and types & _MISSING):
+    if types & _LOST or (pinned and (status == 404 or types & _MISSING)):  # noqa: PLR2004 -- HTTP's own numbers
         return SnapshotLostError("Elasticsearch no longer has the snapshot; the export starts over.")
     if types & _MISSING:
         return SourceError("Elasticsearch has no such index, or it is closed.")

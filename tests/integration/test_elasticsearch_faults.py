@@ -235,7 +235,12 @@ def test_a_repeated_page_is_refused(front: Front, source: ElasticsearchSource, n
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(404, "search_context_missing_exception"), (503, "no_shard_available_action_exception")],
+    [
+        (404, "search_context_missing_exception"),
+        (404, "search_context_missing_nodes_exception"),
+        (404, "whatever_a_later_version_calls_it"),
+        (503, "no_shard_available_action_exception"),
+    ],
 )
 def test_a_lost_snapshot_is_named_and_not_asked_again(
     front: Front, source: ElasticsearchSource, name: str, status: int, kind: str

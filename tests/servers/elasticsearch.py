@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import shutil
+import subprocess
 import urllib.error
 import urllib.request
 import zipfile
@@ -23,10 +24,12 @@ from tests.servers.processes import end, give, start, wait_until
 GROUP = "org.elasticsearch.distribution.integ-test-zip"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 BOOT_SECONDS = 240.0
-SETTINGS = """\
-cluster.name: tests
+ALONE = """\
 node.name: one
 discovery.type: single-node
+"""
+SETTINGS = """\
+cluster.name: tests
 network.host: 127.0.0.1
 http.port: {port}
 transport.port: 0
@@ -66,27 +69,47 @@ class Elasticsearch(Server):
 
     def start(self, directory: Path) -> Running:
         """Unpack (the node must own its tree; a cache below a closed home cannot be entered), boot, wait."""
+        process, ports = self.boot(directory, self.unpack(directory), ALONE)
+        return Running({"url": url_of(ports)}, process.poll, lambda: end(process))
+
+    def unpack(self, directory: Path) -> Path:
+        """Unpack the distribution below the directory."""
+        return _unpack(_archive(self.version), directory)
+
+    def boot(self, directory: Path, home: Path, role: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start one node of the distribution at ``home``; return when it answers.
+
+        Args:
+            directory: for its files; a node that comes again finds its data there.
+            home: where the distribution is.
+            role: the lines of its settings that say which node it is and how it finds others.
+
+        Returns:
+            Its process, and the file of the addresses at which it answers HTTP; ``transport.ports`` lies beside it.
+        """
         java = java_home(*self.javas)
-        home = _unpack(_archive(self.version), directory)
-        data, logs, temporary = directory / "data", directory / "logs", directory / "tmp"
+        data, logs, temporary, config = (directory / name for name in ("data", "logs", "tmp", "config"))
+        shutil.rmtree(logs, ignore_errors=True)
         for path in (data, logs, temporary):
-            path.mkdir()
-        settings = SETTINGS.format(port=self.port, data=data, logs=logs)
-        (home / "config" / "elasticsearch.yml").write_text(settings)
+            path.mkdir(exist_ok=True)
+        shutil.copytree(home / "config", config, dirs_exist_ok=True)
+        settings = role + SETTINGS.format(port=self.port, data=data, logs=logs)
+        (config / "elasticsearch.yml").write_text(settings)
         heap = f"-Xms{self.heap}\n-Xmx{self.heap}\n"
-        (home / "config" / "jvm.options.d" / "heap.options").write_text(heap)
+        (config / "jvm.options.d" / "heap.options").write_text(heap)
         give(directory)
         log = directory / "output.log"
+        places = {"ES_JAVA_HOME": java, "ES_PATH_CONF": config, "ES_TMPDIR": temporary, "HOME": temporary}
         process = start(
             [str(home / "bin" / "elasticsearch")],
             log=log,
             cwd=home,
-            environment={"ES_JAVA_HOME": str(java), "ES_TMPDIR": str(temporary), "HOME": str(temporary)},
+            environment={name: str(path) for name, path in places.items()},
             as_nobody=True,
         )
         ports = logs / "http.ports"
         wait_until(lambda: _ready(ports), process, log=log, seconds=BOOT_SECONDS)
-        return Running({"url": _url(ports)}, process.poll, lambda: end(process))
+        return process, ports
 
 
 SERVER_8 = Elasticsearch()
@@ -150,7 +173,8 @@ def _unpack(archive: Path, directory: Path) -> Path:
     return directory / archive.stem
 
 
-def _url(ports: Path) -> str:
+def url_of(ports: Path) -> str:
+    """The URL of the node that wrote this file of its addresses."""
     first = next(line for line in ports.read_text().splitlines() if line.startswith("127."))
     return f"http://{first}"
 
@@ -159,7 +183,7 @@ def _ready(ports: Path) -> bool:
     if not ports.exists():
         return False
     try:
-        health = f"{_url(ports)}/_cluster/health?wait_for_status=yellow&timeout=5s"
+        health = f"{url_of(ports)}/_cluster/health?wait_for_status=yellow&timeout=5s"
         with urllib.request.urlopen(health, timeout=10) as answer:  # noqa: S310 -- loopback
             return answer.status == 200
     except (urllib.error.URLError, OSError, StopIteration):

@@ -183,10 +183,20 @@ def error(status: int, *types: str) -> Exception:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(404, "search_context_missing_exception"), (503, "no_shard_available_action_exception")],
+    [
+        (404, "search_context_missing_exception"),
+        (404, "search_context_missing_nodes_exception"),
+        (503, "no_shard_available_action_exception"),
+    ],
 )
 def test_a_lost_snapshot_is_told_from_an_unavailable_server(status: int, kind: str) -> None:
     assert isinstance(error(status, kind), SnapshotLostError)
+
+
+def test_whatever_is_missing_of_a_snapshot_that_was_there_it_is_lost() -> None:
+    body = json.dumps({"error": {"type": "whatever_a_later_version_calls_it"}}).encode()
+    assert isinstance(judged(404, body, pinned=True), SnapshotLostError)
+    assert isinstance(judged(404, body), SourceError)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
