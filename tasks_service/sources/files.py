@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,9 @@ from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+_JSON_THREAD = 64 * 1024 * 1024
+"""Bytes a thread of DuckDB needs for JSON lines of documents of up to 16 MiB: two buffers of twice that."""
 
 _COLLECTED_ROWS = 10_000
 """Up to so many rows of a limit DuckDB collects from all its threads at once, each of which decompresses a row group of
@@ -82,7 +85,7 @@ class FilesSource:
         with self._lock:
             known = self._known.get(index.source)
         if known is None or known.identities != folder.identities:
-            with _translated(folder), _maybe_connected(self._settings, connection) as usable:
+            with _translated(folder), _maybe_connected(self._settings, connection, folder) as usable:
                 relation = read_relation(usable, folder, dict(index.types))
             known = _Known(folder.identities, relation, _catalog(relation, index), 0)
         known = _Known(known.identities, known.relation, known.catalog, self._clock())
@@ -104,6 +107,7 @@ class FilesSource:
             closing(_connect(self._settings)) as connection,
         ):
             folders = self._open_beside(folder, index, others)
+            _fit_threads(connection, folders.values())
             known = {one.source: self._know(one, folders[one.source], connection) for one in (*others.values(), index)}
             for source, now in known.items():
                 if source in before and not still_fits(before[source].catalog, now.catalog):
@@ -303,12 +307,24 @@ def _connect(settings: FilesSettings) -> DuckDBPyConnection:
     return connection
 
 
+def _fit_threads(connection: DuckDBPyConnection, folders: Iterable[OpenFolder]) -> None:
+    """Take fewer threads where the memory does not suffice for what each needs to read JSON lines."""
+    if any(folder.kind == "json" for folder in folders):
+        limit = "parse_formatted_bytes(current_setting('memory_limit'))"
+        enough = f"SELECT least(current_setting('threads'), {limit} // {_JSON_THREAD})"
+        (threads,) = connection.execute(enough).fetchone() or (1,)
+        connection.execute(f"SET threads = {max(threads, 1)}")
+
+
 @contextmanager
-def _maybe_connected(settings: FilesSettings, connection: DuckDBPyConnection | None) -> Generator[DuckDBPyConnection]:
+def _maybe_connected(
+    settings: FilesSettings, connection: DuckDBPyConnection | None, folder: OpenFolder
+) -> Generator[DuckDBPyConnection]:
     if connection is not None:
         yield connection
         return
     with closing(_connect(settings)) as own:
+        _fit_threads(own, [folder])
         yield own
 
 

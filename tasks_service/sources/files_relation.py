@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks_service.errors import SourceError
 from tasks_service.sources.files_folder import OpenFolder
+from tasks_service.sources.files_structure import ISO_DATE, Question, dates_of, merged, prove
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -30,13 +30,12 @@ RAW = "_raw"
 
 _MAX_DOCUMENT = 16 * 1024 * 1024
 _DELIMITERS = ",;\t|"
-_ISO_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?([.,][0-9]{1,9})?(Z|[+-][0-9]{2}:?([0-9]{2})?)?)?"
 _INTEGER = "-?(0|[1-9][0-9]{0,17})"
 _HUGE = "-?(0|[1-9][0-9]{0,36})"
 _NUMBER = "-?(0|[1-9][0-9]{0,14})([.][0-9]{1,14})?([eE][+-]?[0-9]{1,2})?"
-_TEMPORAL = {"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
-_AS_TEXT = {*_TEMPORAL, "time", "time with time zone", "uuid", "varchar"}
-_SUFFIXED = re.compile(r"(.+)_[0-9]+")
+_FETCHED = 10_000
+_SAMPLE = 1000
+_ASKED_AT_ONCE = 500
 
 
 _FILES = "\0files\0"
@@ -79,6 +78,12 @@ class _Probe:
         """Return the one row of a statement."""
         row = self._connection.execute(_over(statement, self.folder.paths)).fetchone()
         return row or ()
+
+    def rows(self, statement: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a statement as they come."""
+        cursor = self._connection.execute(_over(statement, self.folder.paths))
+        while rows := cursor.fetchmany(_FETCHED):
+            yield from rows
 
     def described(self, source: str) -> tuple[tuple[str, str], ...]:
         """Return (name, printed type) of every column."""
@@ -176,22 +181,40 @@ def _children(kind: DuckDBPyType) -> list[tuple[str, Any]]:
 
 def _json(probe: _Probe, pinned: dict[str, str]) -> Relation:
     lines = f"read_json_objects({_FILES}, format = 'newline_delimited', maximum_object_size = {_MAX_DOCUMENT})"
-    # Every row is looked at, to every depth; an object stays an object however rare its members are.
-    fields = probe.typed(
-        f"read_json({_FILES}, format = 'newline_delimited', sample_size = -1, maximum_depth = -1, "
-        f"map_inference_threshold = -1, field_appearance_threshold = 0, maximum_object_size = {_MAX_DOCUMENT})"
-    )
-    _refuse_arrays(probe, lines)
-    _refuse_alike(probe, lines, [name for name, _ in fields])
-    shape = {name: _shape(kind) for name, kind in fields}
-    candidates = [step for name, kind in fields for step in _dates((name,), "$." + _step(name), kind)]
-    types = _proven_dates(probe, lines, [(path, at) for path, at in candidates if path not in pinned])
+    structure = merged(text for (text,) in probe.rows(f"SELECT json_structure(json) FROM {lines}"))  # noqa: S608
+    # An integer beyond 64 bits has 19 digits in a row; no other question needs to be asked of every number.
+    (long_digits,) = probe.row(f"SELECT bool_or(regexp_matches(CAST(json AS VARCHAR), '[0-9]{{19}}')) FROM {lines}")  # noqa: S608
+    prove(structure, lambda asked: _hold(probe, lines, asked), lambda path: path not in pinned, long_digits=long_digits)
+    shape = structure.shape()
     inner = f"(SELECT json, from_json(json, {literal(json.dumps(shape))}) AS typed FROM {lines})"  # noqa: S608
     columns = probe.described(f"(SELECT typed.* FROM {inner})")  # noqa: S608 -- made of literals
     exposed = ", ".join(f"struct_extract(typed, {literal(name)}) AS {quoted(name)}" for name, _ in columns)
-    document = _unused("_document", shape)
+    document = _unused("_document", structure.members or ())
     source = f"(SELECT json AS {quoted(document)}, {exposed} FROM {inner})"  # noqa: S608 -- made of literals
-    return Relation(source, f"CAST({quoted(document)} AS VARCHAR)", columns, types)
+    return Relation(source, f"CAST({quoted(document)} AS VARCHAR)", columns, dates_of(structure))
+
+
+def _hold(probe: _Probe, lines: str, asked: Sequence[tuple[str, Question]]) -> list[bool]:
+    """Return of each question whether every value passes. The first documents settle most that do not."""
+    answers = [True] * len(asked)
+    for documents in (f"(SELECT json FROM {lines} LIMIT {_SAMPLE})", lines):  # noqa: S608 -- made of literals
+        open_ones = [position for position, holds in enumerate(answers) if holds]
+        for begin in range(0, len(open_ones), _ASKED_AT_ONCE):
+            some = open_ones[begin : begin + _ASKED_AT_ONCE]
+            tests = ", ".join(_holds(*asked[position]) for position in some)
+            found = probe.row(f"SELECT {tests} FROM {documents}")  # noqa: S608 -- made of literals
+            for position, holds in zip(some, found, strict=True):
+                answers[position] = holds
+    return answers
+
+
+def _holds(at: str, question: Question) -> str:
+    """Return an expression: whether every value at a JSONPath passes."""
+    value = f"{question.function}(json, {literal(at)})"
+    if "[*]" in at:
+        odd = f"list_filter({value}, lambda x: NOT coalesce({question.test.replace('VALUE', 'x')}, true))"
+        return f"coalesce(bool_and(coalesce(len({odd}) = 0, true)), true)"
+    return f"coalesce(bool_and(coalesce({question.test.replace('VALUE', value)}, true)), true)"
 
 
 def _unused(name: str, taken: Iterable[str]) -> str:
@@ -200,70 +223,6 @@ def _unused(name: str, taken: Iterable[str]) -> str:
     while name in folded:
         name += "_"
     return name
-
-
-def _shape(kind: DuckDBPyType) -> object:
-    """Return the structure that from_json takes; texts stay texts, whatever they look like."""
-    name = kind.id
-    if name == "struct":
-        return {key: _shape(inner) for key, inner in _children(kind)}
-    if name in {"list", "array"}:
-        return [_shape(next(inner for key, inner in _children(kind) if key == "child"))]
-    if str(kind) == "JSON" or name in {"null", "map"}:
-        return "JSON"
-    return "VARCHAR" if name in _AS_TEXT else str(kind)
-
-
-def _step(name: str) -> str:
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _dates(path: tuple[str, ...], at: str, kind: DuckDBPyType) -> Iterator[tuple[str, str]]:
-    """Yield (dotted path, JSONPath) of every text that looked like a date."""
-    if kind.id in _TEMPORAL:
-        yield ".".join(path), at
-    elif kind.id == "struct":
-        for key, inner in _children(kind):
-            yield from _dates((*path, key), f"{at}.{_step(key)}", inner)
-    elif kind.id == "list":
-        yield from _dates(path, at + "[*]", _children(kind)[0][1])
-
-
-def _proven_dates(probe: _Probe, lines: str, candidates: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return which candidates hold nothing but ISO 8601 dates."""
-    if not candidates:
-        return ()
-    iso = literal(_ISO_DATE)
-    tests: list[str] = []
-    for _, at in candidates:
-        text = f"json_extract_string(json, {literal(at)})"
-        odd = (
-            f"len(list_filter({text}, lambda x: NOT coalesce(regexp_full_match(x, {iso}), true))) > 0"
-            if "[*]" in at
-            else f"NOT regexp_full_match({text}, {iso})"
-        )
-        tests.append(f"NOT coalesce(bool_or({odd}), false)")
-    row = probe.row(f"SELECT {', '.join(tests)} FROM {lines}")  # noqa: S608 -- made of literals
-    return tuple((path, "date") for (path, _), proven in zip(candidates, row, strict=True) if proven)
-
-
-def _refuse_arrays(probe: _Probe, lines: str) -> None:
-    odd = f"SELECT count(*) FROM {lines} WHERE json_type(json) <> 'OBJECT'"  # noqa: S608 -- made of literals
-    if probe.row(odd)[0]:
-        raise SourceError("Some line of the index's files is not a JSON object; each line must be one.")
-
-
-def _refuse_alike(probe: _Probe, lines: str, names: list[str]) -> None:
-    """Refuse members that differ only in case: DuckDB would rename one of them."""
-    folded = [name.lower() for name in names]
-    for name in names:
-        match = _SUFFIXED.fullmatch(name)
-        if match is None or match[1].lower() not in folded:
-            continue
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-        there = f"SELECT bool_or(json_exists(json, {literal(pointer)})) FROM {lines}"  # noqa: S608
-        if not probe.row(there)[0]:
-            raise SourceError(f"The documents have members that differ only in case, like {match[1]!r}; rename one.")
 
 
 # -- CSV ----------------------------------------------------------------------------------------------------------
@@ -316,7 +275,7 @@ def _csv_kinds(
     probe: _Probe, source: str, names: tuple[str, ...], pinned: dict[str, str]
 ) -> dict[str, tuple[str, bool]]:
     """Return the DuckDB type of every column, and whether its texts all are dates; over every row."""
-    asked = (_INTEGER, _HUGE, _NUMBER, "true|false", _ISO_DATE)
+    asked = (_INTEGER, _HUGE, _NUMBER, "true|false", ISO_DATE)
     tests = [
         f"coalesce(bool_and(regexp_full_match({quoted(name)}, {literal(pattern)})), false)"
         for name in names
