@@ -1,7 +1,7 @@
 """The embedded source: documents in Parquet, JSON lines or CSV files, read by DuckDB.
 
 What lives here is the catalogue, the snapshot and its reading; which files there are is files_folder.py's, what they
-hold files_relation.py's. Every snapshot has an in-memory DuckDB of its own over the files as they were when it opened.
+hold files_kinds.py's. Every snapshot has an in-memory DuckDB of its own over the files as they were when it opened.
 Called through the port in sources/__init__.py.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,15 +23,13 @@ from tasks_service.errors import SnapshotLostError, SourceError, SourceUnavailab
 from tasks_service.sources import Documents, Sample, Share, Snapshot
 from tasks_service.sources.catalogs import still_fits
 from tasks_service.sources.files_folder import Identity, OpenFolder, open_folder
-from tasks_service.sources.files_relation import Relation, quoted, read_relation
+from tasks_service.sources.files_kinds import read_relation
+from tasks_service.sources.files_relation import Relation, fit_memory, quoted
 from tasks_service.sources.files_sorting import FIRST_ROWS, SortedDocuments, rows_that_fit, sorting_folder
 from tasks_service.sources.links import Catalogs, Links, chain_filter, chained
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-_JSON_THREAD = 64 * 1024 * 1024
-"""Bytes a thread of DuckDB needs for JSON lines of documents of up to 16 MiB: two buffers of twice that."""
 
 _COLLECTED_ROWS = 10_000
 """Up to so many rows of a limit DuckDB collects from all its threads at once, each of which decompresses a row group of
@@ -85,7 +83,7 @@ class FilesSource:
         with self._lock:
             known = self._known.get(index.source)
         if known is None or known.identities != folder.identities:
-            with _translated(folder), _maybe_connected(self._settings, connection, folder) as usable:
+            with _translated(folder), _maybe_connected(self._settings, connection) as usable:
                 relation = read_relation(usable, folder, dict(index.types))
             known = _Known(folder.identities, relation, _catalog(relation, index), 0)
         known = _Known(known.identities, known.relation, known.catalog, self._clock())
@@ -107,20 +105,21 @@ class FilesSource:
             closing(_connect(self._settings)) as connection,
         ):
             folders = self._open_beside(folder, index, others)
-            _fit_threads(connection, folders.values())
             known = {one.source: self._know(one, folders[one.source], connection) for one in (*others.values(), index)}
             for source, now in known.items():
                 if source in before and not still_fits(before[source].catalog, now.catalog):
                     raise SnapshotLostError("The fields of the index changed just now; the export starts over.")
+            fit_memory(connection, max(one.relation.thread_bytes for one in known.values()))
             mine = known[index.source]
             own = {name: chain_filter(one, known[one.source].catalog, chain) for name, one in others.items()}
             whole = chained(chain_filter(index, mine.catalog, chain), tree, own)
+            filtered = to_sql(whole)
             with _translated(folder):
                 for name, one in others.items():
-                    relation = known[one.source].relation.over(folders[one.source])
+                    relation = known[one.source].relation.over(folders[one.source], filtered[0])
                     connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT * FROM {relation}")  # noqa: S608 -- names
                 self._check_limits(connection, whole)
-                snapshot = FilesSnapshot(folder, connection, mine, to_sql(whole), limit)
+                snapshot = FilesSnapshot(folder, connection, mine, filtered, limit)
                 if sort:
                     snapshot.sort_by(sort, sorting.enter_context(sorting_folder(self._settings.temp_directory)))
             try:
@@ -192,23 +191,28 @@ class FilesSnapshot:
         self._folder = folder
         self._connection = connection
         self._parameters = parameters
-        self._from = f"FROM {relation.over(folder)} WHERE {where}"
+        self._relation = relation
+        self._where = where
         self._document = f"encode({relation.document})"
-        row = connection.execute(f"SELECT count(*) {self._from}", parameters).fetchone()
+        row = connection.execute(f"SELECT count(*) {self._from()}", parameters).fetchone()
         folder.check_unchanged()
         count = int(row[0]) if row else 0
         self.total = count if limit is None else min(count, limit)
         self._stream = _Stream(lambda: self._select(self.total), folder)
         self._sorted: Iterator[Documents] | None = None
 
+    def _from(self, selected: str = "") -> str:
+        return f"FROM {self._relation.over(self._folder, self._where, selected)} WHERE {self._where}"
+
     def sort_by(self, keys: Sequence[SortKey], folder: Path) -> None:
         """Read in the order of the keys, with an empty folder for what that takes."""
-        statement = f"SELECT {self._document}, {sort_sql(keys)} {self._from}"
+        order = sort_sql(keys)
+        statement = f"SELECT {self._document}, {order} {self._from(order)}"
         self._sorted = SortedDocuments(self._connection, folder, self.total).pages(statement, self._parameters)
 
     def _select(self, limit: int) -> DuckDBPyConnection:
         """Return a cursor from which documents stream. Identifiers are the catalogue's, values are parameters."""
-        statement = f"SELECT {self._document} {self._from} LIMIT {limit}"
+        statement = f"SELECT {self._document} {self._from()} LIMIT {limit}"
         cursor = self._connection.cursor()
         if limit:
             if limit <= _COLLECTED_ROWS:
@@ -307,24 +311,12 @@ def _connect(settings: FilesSettings) -> DuckDBPyConnection:
     return connection
 
 
-def _fit_threads(connection: DuckDBPyConnection, folders: Iterable[OpenFolder]) -> None:
-    """Take fewer threads where the memory does not suffice for what each needs to read JSON lines."""
-    if any(folder.kind == "json" for folder in folders):
-        limit = "parse_formatted_bytes(current_setting('memory_limit'))"
-        enough = f"SELECT least(current_setting('threads'), {limit} // {_JSON_THREAD})"
-        (threads,) = connection.execute(enough).fetchone() or (1,)
-        connection.execute(f"SET threads = {max(threads, 1)}")
-
-
 @contextmanager
-def _maybe_connected(
-    settings: FilesSettings, connection: DuckDBPyConnection | None, folder: OpenFolder
-) -> Generator[DuckDBPyConnection]:
+def _maybe_connected(settings: FilesSettings, connection: DuckDBPyConnection | None) -> Generator[DuckDBPyConnection]:
     if connection is not None:
         yield connection
         return
     with closing(_connect(settings)) as own:
-        _fit_threads(own, [folder])
         yield own
 
 

@@ -1,6 +1,6 @@
 """The files of one index, opened: a fixed set of descriptors that a rename or removal in mid-run does not touch.
 
-What lives here is the folder as the file system has it; what the files hold is files_relation.py's. A new version of
+What lives here is the folder as the file system has it; what the files hold is files_kinds.py's. A new version of
 the documents replaces the old by rename: whoever opened the old one goes on reading it. A file that is written in place
 while it is read is noticed by its size and times. Called by files.py.
 """

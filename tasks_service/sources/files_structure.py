@@ -3,7 +3,7 @@
 DuckDB tells the structure of one document; what lives here is to put those together line by line, in memory that
 neither the number of files nor of documents matters to (its own detection keeps 32 MB a file until the last is read),
 and to prove over all documents what a structure leaves open: which texts are dates, which integers need more than 64
-bits. Called by files_relation.py.
+bits. Called by files_lines.py.
 """
 
 from __future__ import annotations
@@ -142,20 +142,20 @@ Holding = Callable[[Sequence[tuple[str, Question]]], Sequence[bool]]
 """Takes questions, each with its JSONPath, and tells of each whether every value that is there passes."""
 
 
-def prove(whole: Structure, holding: Holding, dates: Callable[[str], bool], *, long_digits: bool) -> None:
+def prove(whole: Structure, holding: Holding, dates: Callable[[str], bool], *, wide: bool) -> None:
     """Settle by the documents what their structures leave open.
 
     Args:
         whole: the structure of all documents; what is found out is written into it.
         holding: asks the documents.
         dates: whether a dotted path may be a date.
-        long_digits: whether 19 digits stand in a row anywhere; no integer is beyond 64 bits otherwise.
+        wide: whether an integer may be beyond 64 bits anywhere.
     """
     asked: list[tuple[Structure, str, Question]] = []
     for path, at, one in whole.places():
         if one.kinds == {"VARCHAR"} and one.members is None and one.elements is None and dates(path):
             asked.append((one, at, IS_DATE))
-        elif long_digits and "UBIGINT" in one.kinds:
+        elif wide and "UBIGINT" in one.kinds:
             asked.append((one, at, _FITS))
         elif one.kinds == {"JSON"} and one.members and one.elements is None:
             asked.append((one, at, _IS_OBJECT))

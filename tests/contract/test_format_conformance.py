@@ -24,7 +24,7 @@ from tasks_service.formats.registry import COLUMN_FORMATS, COMPRESSED_FORMATS, F
 from tasks_service.sources import Source
 from tasks_service.sources.elasticsearch import ElasticsearchSource
 from tasks_service.sources.files import FilesSource
-from tasks_service.sources.files_relation import RAW
+from tasks_service.sources.files_kinds import RAW
 from tasks_service.storage.local import LocalStorage
 from tests.contract.format_readers import READERS, text_of
 from tests.contract.test_sources_linked import call

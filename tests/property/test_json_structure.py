@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks_service.sources.files_folder import open_folder
-from tasks_service.sources.files_relation import read_relation
+from tasks_service.sources.files_kinds import read_relation
 
 WORDS = st.sampled_from(["", "x", "lamp"])
 SCALARS = st.one_of(

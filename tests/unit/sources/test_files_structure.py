@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,57 @@ def test_neither_files_nor_threads_need_more_memory_than_is_configured(folder: P
         write(folder, f"{number:02}.jsonl", *({"id": number * 100 + one, "name": "x" * 1000} for one in range(100)))
     found = exported(folder, threads=threads)
     assert sorted(json.loads(one)["id"] for one in found) == list(range(files * 100))
+
+
+def test_documents_of_eight_megabytes_fit_beside_small_ones(folder: Path) -> None:
+    sizes = [10, 5_000_000, 10, 8_000_000, 10]
+    write(folder, "a.jsonl", *({"text": "x" * size} for size in sizes))
+    write(folder, "b.jsonl", {"text": "late"})
+    assert [len(json.loads(one)["text"]) for one in exported(folder)] == [*sizes, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_document_is_lost_between_buffers(folder: Path, seed: int) -> None:
+    lengths = random.Random(seed)
+    sizes = [lengths.choice([10, 900_000, 2_097_000 + lengths.randrange(200)]) for _ in range(30)]
+    write(folder, "a.jsonl", *({"id": place, "text": "x" * size} for place, size in enumerate(sizes)))
+    (folder / "a.jsonl").write_text((folder / "a.jsonl").read_text().rstrip())
+    found = {one["id"]: len(one["text"]) for one in map(json.loads, exported(folder))}
+    assert found == dict(enumerate(sizes))
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_document_beyond_the_bound_is_refused_not_cut(folder: Path, *, last: bool) -> None:
+    write(folder, "a.jsonl", {"text": "x"}, {"text": "x" * 40_000_000}, *([] if last else [{"text": "x"}]))
+    with pytest.raises(SourceError, match="greater than 16 MiB"):
+        exported(folder)
+
+
+def test_ten_thousand_columns_are_read(folder: Path) -> None:
+    write(folder, "a.jsonl", *({f"column_{one}": f"{row} {one}" for one in range(10_000)} for row in range(5)))
+    assert len(columns(folder)) == 10_000
+    assert len(json.loads(exported(folder)[-1])) == 10_001
+
+
+@pytest.mark.parametrize("document", ['  {"chain_id": 1, "x": "}"}\t', '{"chain_id": 1, "x": "\\u0001"}'])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\n  \n"])
+def test_blanks_around_a_document_are_not_of_it(folder: Path, document: str, end: str) -> None:
+    (folder / "a.jsonl").write_text((document + end) * 3, newline="")
+    assert exported(folder) == [document.strip().encode()] * 3
+
+
+@pytest.mark.parametrize("line", ['{"chain_id": 1}\x01{"chain_id": 1}', '{"chain_id": 1}\x01'])
+def test_a_control_character_within_a_line_is_refused_not_cut(folder: Path, line: str) -> None:
+    (folder / "a.jsonl").write_text(f'{{"chain_id": 1}}\n{line}\n{{"chain_id": 1}}\n')
+    with pytest.raises(SourceError, match=r"U\+0001"):
+        exported(folder)
+
+
+@pytest.mark.parametrize("line", ['{"chain_id":\r1}', '{"chain_id": 1', '{"chain_id": 1} {"chain_id": 1}'])
+def test_a_line_that_is_not_one_document_is_refused(folder: Path, line: str) -> None:
+    (folder / "a.jsonl").write_text(f'{{"chain_id": 1}}\n{line}\n', newline="")
+    with pytest.raises(SourceError):
+        exported(folder)
 
 
 def test_what_one_file_lacks_another_has(folder: Path) -> None:
