@@ -1,7 +1,8 @@
 """A worker that cannot look: held by a call, hung, cancelled, or without its beater. No run is lost, none hangs on.
 
 A worker hangs for certain (hanging.py), in a call that keeps the interpreter lock or in one that gives it away. A lease
-is three seconds, and each hangs for longer.
+is three seconds, and each hangs for longer. Every case runs on both databases: on SQLite as one machine is run, on
+PostgreSQL as many are, with runs that travel by messages.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.timeout(120)
 
 LEASE_SECONDS = 3
 FOR_EVER = 600
+SOON_SECONDS = 60
+"""Whatever is waited for comes within a lease or two; only a failing test waits so long."""
 
 
 class Stage:
@@ -54,7 +57,7 @@ class Stage:
                 start_new_session=True,
             )
         self.service.processes.append(worker)
-        eventually(lambda: len(self.events("test.hangs")) > before, timeout=60, what="the worker hangs")
+        eventually(lambda: len(self.events("test.hangs")) > before, timeout=SOON_SECONDS, what="the worker hangs")
         return worker
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -70,16 +73,22 @@ class Stage:
 
     def outcomes(self) -> list[str]:
         """How the attempts of the run ended, once its task is DONE."""
-        assert self.api.finished(self.task_id)["state"]["code"] == "DONE"
+        assert self.api.finished(self.task_id, timeout=SOON_SECONDS)["state"]["code"] == "DONE"
         return [attempt["outcome"] for attempt in self.run()["attempts"]]
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Api]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Api]]:
     directory: Path = tmp_path_factory.mktemp("beater")
     write_files(directory / "documents", {"products": 200}, until=UNTIL)
-    lease = {"TASKS_WORKER__LEASE_SECONDS": str(LEASE_SECONDS), "TASKS_WORKER__HEARTBEAT_SECONDS": "0.5"}
-    service = Service(directory, lease)
+    environment = {"TASKS_WORKER__LEASE_SECONDS": str(LEASE_SECONDS), "TASKS_WORKER__HEARTBEAT_SECONDS": "0.5"}
+    if request.param == "postgresql":
+        environment |= {
+            "TASKS_DATABASE__URL": request.getfixturevalue("postgresql_database")(),
+            "TASKS_EXECUTOR__KIND": "procrastinate",
+            "TASKS_EXECUTOR__SAFETY_POLL_SECONDS": "1",
+        }
+    service = Service(directory, environment)
     service.command("db", "upgrade")
     service.start("web")
     service.ready()
@@ -127,7 +136,7 @@ def test_a_run_in_a_call_that_does_not_return_is_cancelled(stage: Stage) -> None
     """And nobody else is there who could record it."""
     worker = stage.hanging_worker("held")
     assert stage.api.request("POST", f"/runs/{stage.run()['id']}/cancel").status in {200, 202}
-    task = stage.api.finished(stage.task_id, timeout=60)
+    task = stage.api.finished(stage.task_id, timeout=SOON_SECONDS)
     assert (task["state"]["code"], task["state"]["reason"]) == ("ERROR", "cancelled")
     assert worker.wait(timeout=30) == -signal.SIGKILL
     assert [attempt["outcome"] for attempt in stage.run()["attempts"]] == ["cancelled"]
