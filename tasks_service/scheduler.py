@@ -33,6 +33,7 @@ from tasks_service.config import Settings
 from tasks_service.database import backfills, due
 from tasks_service.database.due import DueRun
 from tasks_service.database.engine import Database
+from tasks_service.errors import TransientError
 from tasks_service.executors import Executor
 from tasks_service.fault_points import fault_point
 from tasks_service.loops import LONGEST_LOOK_SECONDS, MISSED_INTERVALS
@@ -267,11 +268,17 @@ class TaskJobStore(_JobStore):
         """
         if self.retired:
             return []
+        metrics.LOOP_TURNS.count(loop="scheduler")
         try:
             jobs = [self._job(run, now) for run in self._tick()]
-        except Exception as error:  # noqa: BLE001 -- whatever it was, the clock goes on
+        except TransientError as error:
             metrics.TICKS.count(outcome="failed")
-            log.warning("scheduler.tick_failed", error=type(error).__name__, detail=str(error))
+            log.warning("scheduler.tick_failed", code=error.code, detail=error.detail)
+            return []
+        except Exception:  # whatever it was, the clock goes on
+            metrics.TICKS.count(outcome="failed")
+            metrics.LOOP_FAILURES.count(loop="scheduler")
+            log.exception("loop.failed", loop="scheduler")
             return []
         else:
             metrics.TICKS.count(outcome="ok")
