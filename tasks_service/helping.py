@@ -29,7 +29,11 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Helper:
-    """Takes parts of other workers' runs, one at a time."""
+    """Takes parts of other workers' runs, one at a time.
+
+    Attributes:
+        run_id: the run it helps with now; None while it helps with none. May be read from any thread.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Helper:
         self._order_of = order_of
         self._beater = beater
         self._not_mine: set[int] = set()
+        self.run_id: int | None = None
 
     def work_once(self) -> bool:
         """Take one part and write it; False where there is none to take."""
@@ -56,7 +61,11 @@ class Helper:
         with structlog.contextvars.bound_contextvars(
             run_id=claim.run_id, task_id=claim.run.task_id, chain=claim.run.chain, part=part, parts=claim.part.parts
         ):
-            self._attempt(claim)
+            self.run_id = claim.run_id
+            try:
+                self._attempt(claim)
+            finally:
+                self.run_id = None
         return True
 
     def _claim(self) -> PartClaim | None:

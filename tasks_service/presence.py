@@ -34,7 +34,7 @@ class Presence:
     """The row of this process. Made after any fork."""
 
     def __init__(self, database: Database, kind: Kind, doing: Doing = idle) -> None:
-        """Take where to say it, what kind of process this is, and what tells its state and the run it carries out."""
+        """Take where to say it, what kind of process this is, and what tells its state and the run it works on."""
         self._database = database
         self._doing = doing
         self._lock = threading.Lock()

@@ -20,8 +20,10 @@ class Process(Answer):
     host: str
     pid: int
     version: str
-    state: Literal["idle", "working", "draining"] = Field(description="What a worker does; other kinds are `idle`.")
-    run: int | None = Field(description="The run a worker carries out.")
+    state: Literal["idle", "working", "helping", "draining"] = Field(
+        description="What a worker does; other kinds are `idle`. `helping`: it writes a part of another worker's run."
+    )
+    run: int | None = Field(description="The run a worker carries out, or helps with.")
     started_at: str
     seen_at: str
     late: bool = Field(description="Not seen for half a minute: it hangs, is cut off from the database, or has died.")

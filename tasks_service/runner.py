@@ -93,11 +93,13 @@ class Worker:
         self._loop = (loops or Loops()).add("worker", max(self._idle_seconds, RETRY_SECONDS))
 
     def doing(self) -> tuple[State, int | None]:
-        """Return what the worker does, and the run it carries out."""
-        run_id = self._run_id
+        """Return what the worker does, and the run it carries out, or helps with."""
+        run_id, helped = self._run_id, self._helper.run_id
         if self._drain.since is not None:
-            return "draining", run_id
-        return ("idle" if run_id is None else "working"), run_id
+            return "draining", helped if run_id is None else run_id
+        if run_id is not None:
+            return "working", run_id
+        return ("idle" if helped is None else "helping"), helped
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then finish the run in hand, or hand it back once the grace is over."""

@@ -378,7 +378,7 @@ class Process(SQLModel, table=True):
     """A process of the service, as it said of itself when it was last seen. Its row goes with its clean end.
 
     `name` is `host:pid`, as leases and attempts name their worker; `kind`: web | scheduler | worker;
-    `state`: idle | working | draining. `run_id` is the run a worker carries out.
+    `state`: idle | working | helping | draining. `run_id` is the run a worker carries out, or helps with.
     """
 
     __tablename__: ClassVar[Any] = "process"

@@ -21,7 +21,8 @@ from tasks_service.database.models import Process
 from tasks_service.database.statements import Direction, insert_unless_there, page
 
 Kind = Literal["web", "scheduler", "worker"]
-State = Literal["idle", "working", "draining"]
+State = Literal["idle", "working", "helping", "draining"]
+"""`helping`: it writes a part of a run that another worker carries out. `draining`: it ends, whatever it finishes."""
 
 SEEN_SECONDS = 10.0
 """A process says so often that it is there."""

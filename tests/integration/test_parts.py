@@ -275,6 +275,23 @@ def test_a_worker_without_a_run_helps(plant: Plant) -> None:
     plant.whole_once(run)
 
 
+def test_a_worker_that_helps_says_whom(plant: Plant) -> None:
+    run, owner, helper = plant.run(), plant.worker("owner"), plant.worker("helper")
+    said: list[tuple[Any, Any]] = []
+    help_out = once(helper.work_once)
+
+    def look(what: str, name: str) -> None:
+        if what == "upload" and "/parts-" in name:
+            said.append((owner.doing(), helper.doing()))
+            help_out()
+
+    plant.storage.before = look
+    assert owner.work_once()
+    working, helping, idle = ("working", run), ("helping", run), ("idle", None)
+    assert said == [(working, idle), (working, helping), (working, idle), (working, idle)]
+    assert (owner.doing(), helper.doing()) == (idle, idle)
+
+
 @pytest.mark.parametrize("moment", ["in a part", "before composing", "after composing", "before the manifest"])
 def test_after_a_death_only_what_was_not_done_runs_again(plant: Plant, moment: str) -> None:
     run = plant.run()
