@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from bench.drain import drain as raw_drain
 from segments import EVERYTHING
@@ -60,6 +61,7 @@ def export(source: Source, index: IndexSettings, *, what: str, readers: int) -> 
             },
             segment=None,
             zone="UTC",
+            clock=ZoneInfo("UTC"),
             now=datetime.now(UTC),
             folder="bench",
             file_name="file",

@@ -168,6 +168,13 @@ class LinkLimitError(ServiceError):
     http_status = 422
 
 
+class ZoneGoneError(ServiceError):
+    """The time zone of the task was removed from the zone data, so nobody knows when its days begin."""
+
+    code = "zone_gone"
+    http_status = 409
+
+
 class SourceUnavailableError(TransientError):
     """The source did not answer, or answered only in part."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from zoneinfo import ZoneInfo
 
 from segments import EVERYTHING, Catalog, SegmentError, SortKey, Tree, compile_segment, read_sort
 from tasks_service.artifacts import Result
@@ -74,7 +73,7 @@ def compile_rows(order: ExportOrder, catalog: Catalog, others: Mapping[str, Cata
     if order.segment is None:
         return EVERYTHING
     try:
-        return compile_segment(order.segment, catalog, others, now=order.now, zone=ZoneInfo(order.zone))
+        return compile_segment(order.segment, catalog, others, now=order.now, zone=order.local())
     except SegmentError as error:
         raise SegmentRefusedError(
             "The index no longer answers this segment: " + "; ".join(f"{f.pointer} {f.detail}" for f in error.faults),

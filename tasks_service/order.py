@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tasks_service.config import IndexSettings
+from tasks_service.errors import ZoneGoneError
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class ExportOrder:
 
     Attributes:
         segment: its rules; None for every row of the chain.
+        zone: the name of its time zone.
+        clock: that zone, by the rules that hold for the whole service; None where nobody knows it any more.
         now: the run's occurrence, from which relative rules are measured.
         folder: where in the storage the attempt writes, and no other.
         file_name: what the result is called as a whole.
@@ -34,6 +38,7 @@ class ExportOrder:
     target: dict[str, Any]
     segment: dict[str, Any] | None
     zone: str
+    clock: ZoneInfo | None
     now: datetime
     folder: str
     file_name: str
@@ -42,6 +47,15 @@ class ExportOrder:
     saved_segment: tuple[int, int] | None = None
     most_files: int = 1
     part_rows: int = 0
+
+    def local(self) -> ZoneInfo:
+        """Return the clock by which the order's days begin; raise ZoneGoneError where there is none."""
+        if self.clock is None:
+            raise ZoneGoneError(
+                f"The zone data of the service has no zone `{self.zone}` any more; send the task a `trigger` with "
+                "another `timezone`, then run it again."
+            )
+        return self.clock
 
     @property
     def object_name(self) -> str:

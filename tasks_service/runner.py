@@ -21,14 +21,14 @@ from typing import Any
 import structlog
 from sqlmodel import Session
 
-from tasks_service import metrics, sweeper
+from tasks_service import metrics, sweeper, zones
 from tasks_service.app import Services
 from tasks_service.artifacts.leavings import delete_objects
 from tasks_service.artifacts.sealing import Exported
 from tasks_service.artifacts.writing import taking_back
 from tasks_service.beats import Beater, Beating, hold_run
 from tasks_service.config import WorkerSettings
-from tasks_service.database import claims, clients, tasks
+from tasks_service.database import claims, clients, tasks, zone_rules
 from tasks_service.database.claims import Claim
 from tasks_service.database.engine import RETRY_SECONDS
 from tasks_service.database.processes import State
@@ -233,6 +233,7 @@ class Worker:
         )
         folder = f"{settings.storage.prefix}/{claim.chain}/{claim.task_id}/{claim.run_id}"
         version = trigger.get("segment_version")
+        rules = self._services.database.retrying(lambda session: zone_rules.known(session, zones.name_in(trigger)))
         return ExportOrder(
             task=claim.task_id,
             run=claim.run_id,
@@ -240,7 +241,8 @@ class Worker:
             index=index,
             target=target,
             segment=trigger.get("segment"),
-            zone=trigger.get("timezone") or "UTC",
+            zone=zones.name_in(trigger),
+            clock=rules and rules.zone,
             now=claim.occurrence,
             # The lease token grows with every claim: no other attempt can share this folder.
             folder=f"{folder}/{claim.attempt_number}-{claim.lease_token}",
@@ -260,8 +262,9 @@ class Worker:
             raise LeaseLost
 
     def _check_destination(self, order: ExportOrder) -> None:
-        """Raise DestinationGoneError before anything is read for nothing."""
+        """Raise DestinationGoneError or ZoneGoneError (its paths have dates) before anything is read for nothing."""
         if (wanted := order.target.get("destination")) is not None:
+            order.local()
             self._services.destinations.get(wanted["name"], chain=order.chain)
 
     def _push(self, claim: Claim, order: ExportOrder, exported: Exported, report: Report) -> Exported:

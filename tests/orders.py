@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tasks_service.config import IndexSettings
 from tasks_service.order import ExportOrder
@@ -19,6 +20,7 @@ def order_of(target: dict[str, Any], **changes: Any) -> ExportOrder:
         "target": {"action": "export", "export_index": "products", "export_format": "jsonl"} | target,
         "segment": None,
         "zone": "UTC",
+        "clock": ZoneInfo(changes.get("zone", "UTC")),
         "now": datetime(2026, 5, 26, tzinfo=UTC),
         "folder": "exports/1764/1/1/1-1",
         "file_name": "Product_Export-1.jsonl",

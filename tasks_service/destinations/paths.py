@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from tasks_service.errors import StorageError
 from tasks_service.order import ExportOrder
@@ -59,7 +58,7 @@ def folder_of(prefix: str, path: str, order: ExportOrder) -> str:
         "task": str(order.task),
         "run": str(order.run),
         "index": order.target["export_index"],
-        **_moments(order.now.astimezone(ZoneInfo(order.zone))),
+        **_moments(order.now.astimezone(order.local())),
     }
     return "/".join(part for part in (_filled(prefix, values), _filled(path, values)) if part)
 

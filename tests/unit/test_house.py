@@ -76,7 +76,7 @@ ARROWS: dict[str, set[str]] = {
         "loops",
         "order",
     }
-    | {"dealing", "destinations", "helping", "progress"},
+    | {"dealing", "destinations", "helping", "progress", "zones"},
     "scheduler": LEAVES | {"database", "schedule", "executors", "loops"},
     "target_schemas": set(),
     "schemas": LEAVES | {"target_schemas"},

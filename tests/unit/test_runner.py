@@ -267,3 +267,25 @@ def test_a_saved_segment_that_is_gone_or_fits_no_more_exports_nothing(
     assert (run.state, run.reason, attempt.code, task.state) == ("failed", code, code, "ERROR")
     assert house.source.opened == 0
     assert house.objects() == []
+
+
+@pytest.mark.parametrize(
+    "part", [{"trigger": {"segment": {"index": "products"}}}, {"target": {"destination": {"name": "theirs"}}}]
+)
+def test_a_zone_that_is_gone_fails_for_good_where_rows_or_paths_need_its_days(
+    house: House, part: dict[str, dict[str, object]]
+) -> None:
+    def remove(session: Session) -> None:
+        run = session.get_one(Run, house.run_id)
+        found = run.definition
+        trigger = found["trigger"] | {"timezone": "Gone/Zone"} | part.get("trigger", {})
+        run.definition = found | {"trigger": trigger, "target": found["target"] | part.get("target", {})}
+        session.add(run)
+
+    house.write(remove)
+    house.worker.work_once()
+    run, task, [attempt] = house.read()
+    assert (run.state, run.reason, attempt.code, task.state) == ("failed", "zone_gone", "zone_gone", "ERROR")
+    assert "no zone `Gone/Zone` any more" in (run.detail or "")
+    assert house.source.opened == 0
+    assert not house.worker.work_once()

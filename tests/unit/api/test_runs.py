@@ -3,14 +3,18 @@ from __future__ import annotations
 import hashlib
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks_service.api.tags import wait_wanted
-from tasks_service.database.models import Run
+from tasks_service.database import zone_rules
+from tasks_service.database.models import Run, Task
 from tasks_service.errors import DatabaseUnavailableError
-from tests.unit.api.conftest import Api, World, standing
+from tasks_service.runner import Worker
+from tests import zone_files
+from tests.unit.api.conftest import Api, World, segment, standing
 
 NIGHTLY = {"cron": "0 2 * * *", "timezone": "Europe/Amsterdam"}
 PAST = {"once": "2020-01-01T00:00:00Z"}
@@ -46,6 +50,48 @@ def test_execute_answers_how_a_failed_run_ended(world: World, partner: Api) -> N
     world.waits.append(lambda: partner.fail(partner.claim()))
     answer = partner.post(f"/tasks/{task_id}/execute")
     assert (answer.status_code, answer.get_json()["code"]) == (200, "ERROR")
+
+
+def move(world: World, task_id: int, zone: str) -> None:
+    """Give a stored task a zone that this host's data does not have."""
+    with world.services.database.write() as session:
+        task = session.get_one(Task, task_id)
+        task.trigger = task.trigger | {"timezone": zone}
+
+
+def test_execute_of_a_task_whose_zone_was_removed_fails_once_and_says_what_to_change(
+    world: World, partner: Api
+) -> None:
+    task_id = partner.create(trigger=NIGHTLY | {"segment": segment()})["id"]
+    move(world, task_id, "Gone/Zone")
+    run_id, worker = executed(partner, task_id), Worker(world.services)
+    assert worker.work_once()
+    run = partner.get(f"/runs/{run_id}").get_json()
+    assert (run["state"], run["reason"], len(run["attempts"])) == ("failed", "zone_gone", 1)
+    assert "with another `timezone`" in run["detail"]
+    assert not worker.work_once()
+    edited = partner.request("PATCH", f"/tasks/{task_id}", {"trigger": NIGHTLY | {"segment": segment()}})
+    assert edited.status_code == 200
+    executed(partner, task_id)
+    assert worker.work_once()
+    assert partner.task(task_id)["state"]["code"] == "DONE"
+
+
+def test_a_zone_is_not_gone_for_a_run_that_needs_none_or_where_another_host_had_it(
+    world: World, partner: Api, tmp_path: Path
+) -> None:
+    every_row, elsewhere = nightly(partner), partner.create(trigger=NIGHTLY | {"segment": segment()})["id"]
+    move(world, every_row, "Gone/Zone")
+    move(world, elsewhere, "New/Zone")
+    database, trigger = world.services.database, NIGHTLY | {"timezone": "New/Zone"}
+    host = zone_files.host(zone_files.write(tmp_path, "2099z", {"New/Zone": zone_files.compiled(1)}))
+    with host, database.write() as session:
+        zone_rules.holding(session, [trigger], now=database.now(session))
+    worker = Worker(world.services)
+    for task_id in (every_row, elsewhere):
+        executed(partner, task_id)
+        assert worker.work_once()
+        assert partner.task(task_id)["state"]["code"] == "DONE"
 
 
 def test_a_run_that_takes_longer_is_202_with_its_place(world: World, partner: Api) -> None:
