@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tasks_service import metrics
+from tests import measured
 from tests.acceptance import curl
 from tests.acceptance.conftest import CHAIN, OTHER, rows_of
 from tests.acceptance.service import Api, Service
@@ -68,7 +70,7 @@ def test_the_guides_curl_lines(service: Service, api: Api, line: str, index: str
 @pytest.mark.parametrize(
     "index", ["transactions", "users", "vouchers", "wallet-ledger", "products", "product-variants"]
 )
-def test_jsonl_holds_exactly_the_chains_documents(api: Api, index: str) -> None:
+def test_jsonl_holds_exactly_the_chains_documents(service: Service, api: Api, index: str) -> None:
     task = api.create(export(index, export_format="jsonl", compression="gzip"))
     assert api.finished(task["id"])["state"]["code"] == "DONE"
     link, file = api.download(task["id"])
@@ -76,6 +78,12 @@ def test_jsonl_holds_exactly_the_chains_documents(api: Api, index: str) -> None:
     found = [json.loads(line) for line in gzip.decompress(file.body).splitlines()]
     key = json.dumps
     assert sorted(found, key=key) == sorted(rows_of(index, CHAIN), key=key)
+    counted = measured.by_installation(service.directory / "state")
+    labels = {"index": index, "format": "jsonl"}
+    assert counted.of(metrics.EXPORT_ROWS, **labels) >= len(found)
+    assert counted.of(metrics.EXPORT_BYTES, **labels) >= len(file.body)
+    assert counted.of(metrics.EXPORT_SECONDS, "_count", **labels) >= 1
+    assert counted.of(metrics.TICKS, outcome="ok") >= 1
 
 
 def test_json_is_one_array(api: Api) -> None:

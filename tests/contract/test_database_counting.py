@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 from datetime import timedelta
+from time import monotonic
 
 from tasks_service import metrics
+from tasks_service.beats import Beating, Standing, hold_run
+from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, runs, tasks
 from tests import measured
 from tests.databases import MINUTE, NOW, Stage
@@ -36,6 +40,34 @@ def test_a_claim_and_its_end_count_once_however_often_they_are_written(stage: St
         assert moved.of(metrics.ATTEMPTS, outcome="published", code="") == 1
         assert moved.of(metrics.RUNS_ENDED, state="done", code="") == 1
         assert moved.of(metrics.FENCED_WRITES, write="published") == 0
+
+
+def test_heartbeats_count_by_what_they_met(stage: Stage) -> None:
+    """Real ones, by the thread that a beater has for each hold."""
+    stage.run(stage.task())
+    with stage.database.read() as session:
+        now = stage.database.now(session)
+    mine = stage.claimed(now)
+    heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def beating() -> Beating:
+        settings = WorkerSettings.model_validate({"heartbeat_seconds": 0.01})
+        standing = Standing(monotonic(), monotonic())
+        return Beating(stage.database, settings, hold_run(mine), standing, lambda word, _: heard.put(word))
+
+    with measured.moving() as moved:
+        beats = beating()
+        assert [heard.get(timeout=30) for _ in range(2)] == ["renewed"] * 2
+        beats.end()
+        counted = moved.of(metrics.BEATS, outcome="ok")
+        assert counted == 2 + heard.qsize()
+        stage.claimed(now + timedelta(hours=1))  # somebody else's, because its lease had lapsed
+        heard = queue.SimpleQueue()
+        beats = beating()
+        assert heard.get(timeout=30) == "lost"
+        beats.end()
+        assert moved.of(metrics.BEATS, outcome="ok") == counted
+        assert moved.of(metrics.BEATS, outcome="lost") == 1
 
 
 def test_a_rescue_counts_and_so_does_each_write_of_the_worker_that_lost(stage: Stage) -> None:

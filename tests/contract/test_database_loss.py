@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlmodel import Session
 
+from tasks_service import metrics
 from tasks_service.database import postgresql, schema
 from tasks_service.database.models import Run
 from tasks_service.errors import DatabaseUnavailableError
 from tests.databases import Stage, connect
+from tests.measured import moving
 from tests.servers.tcp_proxy import TcpProxy
 
 BREAK = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> :me")
@@ -60,7 +62,9 @@ def test_a_transaction_that_broke_half_way_is_undone_and_repeated(broken: tuple[
         session.connection().execute(text("SELECT 1"))
         return done.rowcount
 
-    assert stage.database.retrying(twice) == 1
+    with moving() as moved:
+        assert stage.database.retrying(twice) == 1
+    assert moved.of(metrics.DATABASE_RETRIES) == 1
     assert len(tries) == 2
     assert [run.claims for run in stage.all(Run)] == [1]
 
@@ -123,9 +127,11 @@ def test_a_server_that_is_silent_is_given_up_and_found_again(
     if when == "while idle":
         proxy.swallow()
     begun = monotonic()
-    with pytest.raises(DatabaseUnavailableError):
+    with moving() as moved, pytest.raises(DatabaseUnavailableError):
         stage.database.retrying(read, within_seconds=0)
-    assert monotonic() - begun < 10
+    waited = monotonic() - begun
+    assert waited < 10
+    assert 0.5 <= moved.of(metrics.DATABASE_UNAVAILABLE) <= waited
     proxy.heal()  # what was lost stays silent: it must be left alone
     assert stage.read_task(task).id == task.id
     stage.database.retrying(read)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from tasks_service import metrics
 from tasks_service.database import schema
 from tasks_service.database.engine import Database
 from tasks_service.errors import SchemaVersionError
@@ -21,6 +22,7 @@ from tasks_service.executors import procrastinate_schema
 from tasks_service.executors.procrastinate import ProcrastinateExecutor
 from tasks_service.rescuer import rescue
 from tests.databases import MINUTE, NOW, Stage, connect, emptied
+from tests.measured import moving
 from tests.waiting import eventually
 
 LONG, SHORT = 20.0, 0.6
@@ -232,7 +234,9 @@ def test_what_no_message_woke_for_is_offered_again(
     web, worker = make(), make()
     idle(worker)
     run_id = stage.run(stage.task())  # queued long ago, and its message is gone
-    assert rescue(database, web, 10) == 1
+    with moving() as moved:
+        assert rescue(database, web, 10) == 1
+    assert moved.of(metrics.OFFERED_AGAIN) == 1
     assert woken(worker, LONG)
     with database.read() as session:
         args = (

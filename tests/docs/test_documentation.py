@@ -117,6 +117,14 @@ def test_operations_explains_every_metric_and_no_other() -> None:
     assert all(len(cells) == 2 and all(cells) for cells in table.values()), "what it means, and when it moves"
 
 
+def test_every_metric_is_seen_to_move() -> None:
+    """By a test that makes happen what it counts: one that never moves tells an operator that all is well."""
+    asserted = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    names = {name for name, value in vars(metrics).items() if isinstance(value, metrics.Metric)}
+    assert len(names) == len(metrics.ALL)
+    assert {name for name in names if not re.search(rf"(of|total)\(metrics\.{name}\b", asserted)} == set()
+
+
 def test_operations_explains_every_event_and_no_other() -> None:
     table = documented("Events")
     logged = events()

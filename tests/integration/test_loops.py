@@ -118,6 +118,7 @@ def test_every_loop_goes_on_after_whatever_it_raises(service: Service, tmp_path:
             )
 
         eventually(turned_again, timeout=60, what=f"each fails {RAISED} times and goes on")
+        assert process.counted().of(metrics.PROCESSES, process=command) == 1
         failed = process.logged("loop.failed")
         assert sorted(line["loop"] for line in failed) == sorted([*bodies] * RAISED)
         assert all("a defect" in json.dumps(line) for line in failed)

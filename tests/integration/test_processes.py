@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from tasks_service import metrics
+from tests import measured
 from tests.acceptance.service import ROOT, Service
 from tests.waiting import eventually
 
@@ -235,6 +237,8 @@ def test_killed_children_are_started_again(shared: Serving) -> None:
     assert process.poll() is None
     codes = {event["pid"]: event["code"] for event in events(service, "process.ended")}
     assert {codes[pid] for pid in before.values()} == {-signal.SIGKILL}
+    counted = measured.by_installation(service.directory / "state")
+    assert all(counted.of(metrics.PROCESS_ENDS, process=kind) >= 1 for kind in ("web", "scheduler", "worker"))
 
 
 # -- the supervisor alone -----------------------------------------------------------------------------------------

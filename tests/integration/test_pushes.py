@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tasks_service import sweeper
+from tasks_service import metrics, sweeper
 from tasks_service.artifacts import manifest
 from tasks_service.artifacts.verification import verify
 from tasks_service.database import runs, tasks
@@ -33,6 +33,7 @@ from tasks_service.runner import Worker
 from tests.command_line import in_process
 from tests.destinations import KINDS, MOMENTS, NAME, PREFIX, Bucket, bucket_of
 from tests.house import House, house
+from tests.measured import moving
 from tests.servers.gcs import Gcs
 from tests.storages import HASTE, gcs_place
 from tests.waiting import eventually
@@ -182,9 +183,12 @@ def test_the_log_of_the_run_says_where(scene: Scene) -> None:
 def test_a_big_file_goes_in_pieces_with_progress(scene: Scene) -> None:
     content = many(scene)
     told: list[Progress] = []
-    with heard(told):
+    with heard(told), moving() as moved:
         scene.work(scene.bucket.destinations())
     scene.assert_whole(content)
+    assert moved.of(metrics.PUSHES, destination=NAME, outcome="pushed") == 1
+    assert moved.of(metrics.PUSH_SECONDS, "_count", destination=NAME) == 1
+    assert len(content) < moved.of(metrics.PUSH_BYTES, destination=NAME) < len(content) + 10_000  # the manifest, too
     assert {(one.rows, one.total) for one in told if one.bytes_pushed} == {(scene.bucket.rows, scene.bucket.rows)}
     assert len({one.bytes_pushed for one in told}) > len(content) // (8 * 1024 * 1024) + 1
 
@@ -341,7 +345,9 @@ def test_what_is_refused_fails_the_run_at_once_says_why_and_leaves_nothing(scene
 
 
 def test_a_bucket_that_is_not_there_is_named(scene: Scene) -> None:
-    scene.work(scene.bucket.destinations(bucket="nobody-has-this-one"))
+    with moving() as moved:
+        scene.work(scene.bucket.destinations(bucket="nobody-has-this-one"))
+    assert moved.of(metrics.PUSHES, destination=NAME, outcome="failed") == 1
     run, _, _ = scene.house.read()
     assert (run.state, run.reason) == ("failed", "destination_refused")
     assert "nobody-has-this-one" in (run.detail or "")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from tasks_service import metrics
 from tasks_service.beats import Beating, hold_run
 from tasks_service.config import WorkerSettings
 from tasks_service.database.claims import Claim
@@ -16,6 +17,8 @@ from tasks_service.database.engine import Database
 from tasks_service.errors import DatabaseUnavailableError, Interrupted, LeaseLost
 from tasks_service.lease import Drain, Lease, StalledError
 from tasks_service.progress import Progress
+from tests.measured import moving
+from tests.waiting import eventually
 
 CLAIM = Claim(1, 1, 1764, "schedule", datetime(2026, 1, 1, tzinfo=UTC), {}, 1, 0, 1, "worker", "client")
 SETTINGS = WorkerSettings.model_validate(
@@ -49,9 +52,10 @@ def lease(clock: Clock, drain: Drain | None = None, database: AwayDatabase | Non
 
 def test_an_unrenewed_lease_is_given_up_before_another_worker_may_take_it() -> None:
     clock, database = Clock(), AwayDatabase()
-    with lease(clock, database=database) as held:
+    with moving() as moved, lease(clock, database=database) as held:
         clock.now += 59
         assert database.asked.wait(30)
+        eventually(lambda: moved.of(metrics.BEATS, outcome="failed") >= 1, what="the failed heartbeat is counted")
         held.report(Progress(rows=1))
         clock.now += 2
         with pytest.raises(LeaseLost):

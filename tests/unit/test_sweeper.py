@@ -7,11 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from tasks_service import sweeper
+from tasks_service import metrics, sweeper
 from tasks_service.database import tasks
 from tasks_service.database.models import Run
 from tasks_service.errors import ServiceError, StorageError, StorageUnavailableError, TransientError
 from tests.house import House, house
+from tests.measured import moving
 
 __all__ = ["house"]
 
@@ -50,7 +51,9 @@ def test_everything_an_ended_attempt_left_in_its_folder_goes_and_nothing_beside_
     for other in (f"{folder}/{file}.manifest.json", f"{folder}1/{file}"):
         with house.services.storage.upload(other, content_type="text/csv") as upload:
             upload.commit()
-    assert sweep(house) == 2
+    with moving() as moved:
+        assert sweep(house) == 2
+    assert (moved.of(metrics.SWEPT, kind="orphan"), moved.of(metrics.SWEEPS, outcome="ok")) == (2, 1)
     assert [one.name for one in house.objects()] == [f"{folder}1/{file}"]
 
 
@@ -58,7 +61,9 @@ def test_a_published_file_stays_until_it_expires(house: House) -> None:
     house.worker.work_once()
     assert sweep(house, timedelta(days=29)) == 0
     assert len(house.objects()) == 2
-    assert sweep(house, timedelta(days=2)) == 2
+    with moving() as moved:
+        assert sweep(house, timedelta(days=2)) == 2
+    assert moved.of(metrics.SWEPT, kind="expired") == 2
     assert house.objects() == []
     assert house.read()[0].file_deleted_at is not None
     assert sweep(house) == 0

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
+from tasks_service import metrics
 from tasks_service.config import Settings
 from tasks_service.database import models
 from tasks_service.scheduler import Scheduler
+from tests import measured
 from tests.unit.api.conftest import Api, World, pointers, standing
 
 NIGHTLY = {"cron": "0 2 * * *", "timezone": "Europe/Amsterdam"}
@@ -74,12 +76,17 @@ def test_a_dry_run_lists_a_hundred_at_most(partner: Api) -> None:
     assert found["last"] == "2026-05-10T23:00:00Z"
 
 
-def test_a_backfill_runs_its_occurrences_one_after_another_to_its_end(world: World, partner: Api, task_id: int) -> None:
+def test_a_backfill_runs_its_occurrences_one_after_another_to_its_end(
+    world: World, partner: Api, operator: Api, task_id: int
+) -> None:
     backfill = made(partner, task_id, may(1, 4))
     assert backfill["state"] == "running"
     assert backfill["progress"] == {
         "total": 3, "waiting": 2, "queued": 1, "running": 0, "done": 0, "failed": 0, "cancelled": 0, "skipped": 0
     }  # fmt: skip
+    token = {"Authorization": f"Bearer {operator.token}"}
+    counted = measured.said(world.app.test_client().get("/metrics", headers=token).text)
+    assert counted.of(metrics.BACKFILL_WAITING) == 2
     for number in range(1, 4):
         tick(world)
         [run] = [one for one in runs_of(partner, task_id) if one["state"] == "queued"]
