@@ -37,6 +37,7 @@ _OPTIONS = {
     "encoding": {"enum": ["utf-8", "utf-16", "iso-8859-1", "windows-1252"], "default": "utf-8"},
     "bom": {"type": "boolean", "default": False},
     "formula_guard": {"enum": ["off", "escape"], "default": "off"},
+    "null": {"type": "string", "maxLength": 100, "default": ""},
     "nested": {"enum": ["json", "flatten", "explode"], "default": "json"},
     "explode": {"type": "string"},
     "typed": {"type": "boolean", "default": True},
@@ -115,7 +116,8 @@ class Target(BaseModel):
         None,
         description="How the file is written. csv: delimiter, quote, escape (before a quote inside quotes; the quote "
         "itself by default), quoting, header, line_ending, encoding, bom, formula_guard (`escape`: no cell starts a "
-        "formula); xlsx: dates (`excel`: dates of a spreadsheet, in UTC, instead of texts); parquet and xml: typed "
+        "formula); xlsx: dates (`excel`: dates of a spreadsheet, in UTC, instead of texts); csv and xlsx: null (what "
+        "stands where there is no value; in csv never quoted, so that it is no text); parquet and xml: typed "
         "(`false`: every column is text). csv, parquet, xlsx and xml: nested: a nested list is a JSON cell, a list for "
         "each field of its elements (`flatten`), or has a row an element (`explode`; the option `explode` names the "
         "list where the index has several).",

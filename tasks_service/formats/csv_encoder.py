@@ -1,6 +1,6 @@
 """CSV: RFC 4180, a header row, CR LF after every row, UTF-8, unless the options say otherwise (csv_options.py).
 
-Null is unquoted nothing and "" is quoted, in every dialect.
+Null is unquoted nothing (or the text the options name) and "" is quoted, in every dialect.
 Arrays and nested documents are JSON cells, objects are dotted columns. A chunk of raw documents becomes rows inside
 DuckDB, off the interpreter lock; the bytes depend on nothing but the documents, the columns and the options, so that
 every source gives the same file. What lives here is the running of the query of csv_query.py, in bounded memory and by
@@ -9,7 +9,6 @@ several threads at once. Called by registry.py.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +19,11 @@ from tasks_service.formats import Encoded, JoiningWriter, Joints
 from tasks_service.formats.chunk import Chunk, pieces_of
 from tasks_service.formats.composition import Composition
 from tasks_service.formats.csv_options import CsvOptions
-from tasks_service.formats.csv_query import (
-    FORMULA_STARTS,
-    NUMERIC,
-    SEPARATORS,
-    WIDE,
-    flat_rows_query,
-    rows_query,
-)
+from tasks_service.formats.csv_query import WIDE, flat_rows_query, rows_query
 from tasks_service.formats.engine import Engine
 from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.flatten import Flattener, Spellings
+from tasks_service.formats.formulas import SEPARATORS, starts_formula
 from tasks_service.sources import Documents
 
 if TYPE_CHECKING:
@@ -41,7 +34,6 @@ _MARK = b"\x11"
 
 _MARK_ESCAPED = b"\\u0011"
 _SHOWN = 60
-_NUMERIC = re.compile(NUMERIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +146,7 @@ def _header(columns: Sequence[AnyColumn], options: CsvOptions) -> bytes:
 
 def _header_cell(text: str, options: CsvOptions) -> str:
     guard = options.formula_guard == "escape"
-    if guard and text.startswith(FORMULA_STARTS) and not _NUMERIC.fullmatch(text):
+    if guard and starts_formula(text):
         text = "'" + text
     # What looks like a byte order mark is taken away from the beginning of a file, unless it is quoted.
     special = {*options.special, "\ufeff", *(SEPARATORS if guard else ())}

@@ -7,13 +7,15 @@ itself, and then what would make a file that can be read in two ways. Called by 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from tasks_service.errors import Fault
 from tasks_service.formats.file_columns import AnyColumn
+from tasks_service.formats.formulas import SEPARATORS, starts_formula
 from tasks_service.formats.nested import NESTED_OPTIONS, nested_option_faults
+from tasks_service.formats.null_text import NULL_OPTION, null_faults
 
 _CHOICES: Final[dict[str, tuple[str | bool, ...]]] = {
     "header": (True, False),
@@ -25,7 +27,7 @@ _CHOICES: Final[dict[str, tuple[str | bool, ...]]] = {
 }
 """Options of few values, each with its values, the default first."""
 
-OPTIONS: Final = ("delimiter", "quote", "escape", *_CHOICES, *NESTED_OPTIONS)
+OPTIONS: Final = ("delimiter", "quote", "escape", *_CHOICES, NULL_OPTION, *NESTED_OPTIONS)
 UNICODE: Final = ("utf-8", "utf-16")
 """The encodings that have every character."""
 
@@ -44,7 +46,7 @@ class CsvOptions:
     `quoting`: which cells are quoted: those that need it, or all; what is null is never. `escape` stands before a quote
     inside quotes, and before itself; where it is the quote, quotes are doubled. `formula_guard`: with `escape` a cell
     or header that a spreadsheet would take for a formula gets an apostrophe in front; with `off` such cells are
-    counted.
+    counted. `null` stands, never quoted, where a value is null or missing; a value of that text is quoted.
     """
 
     delimiter: str = ","
@@ -56,6 +58,7 @@ class CsvOptions:
     encoding: Literal["utf-8", "utf-16", "iso-8859-1", "windows-1252"] = "utf-8"
     bom: bool = False
     formula_guard: Literal["off", "escape"] = "off"
+    null: str = ""
 
     @property
     def escaping(self) -> str:
@@ -104,7 +107,7 @@ def csv_faults(options: Mapping[str, Any]) -> list[Fault]:
         for name, values in _CHOICES.items()
         if not any(options.get(name, values[0]) is value or _is_text(options.get(name), value) for value in values)
     ]
-    faults += _character_faults(options)
+    faults += _character_faults(options) + null_faults(options)
     unsound = {fault.pointer.rpartition("/")[2] for fault in faults}
     given = {name: value for name, value in options.items() if name in OPTIONS and name not in unsound}
     return faults + _clashes(given, unsound) + nested_option_faults(options)
@@ -168,7 +171,35 @@ def _clashes(given: Mapping[str, Any], unsound: set[str]) -> list[Fault]:
             "or `escape` they split the cell, and what follows may be a formula."
         )
         clash(("quote", "escape", "formula_guard"), detail)
+    for names, detail in _null_clashes(options):
+        clash((*names, NULL_OPTION), detail)
     return faults
+
+
+def _null_clashes(options: CsvOptions) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what `null` does not go with, and why."""
+    null = options.null
+    bare = "`null` is written without quotes, by which it is told from a value of the same text"
+    marks = {"delimiter": options.delimiter, "quote": options.quote}
+    if options.escaping != options.quote:
+        marks["escape"] = options.escaping
+    for name, mark in marks.items():
+        if mark in null:
+            yield (name,), f"{bare}: it cannot hold the {name}, {mark!r}. Choose another text, e.g. NULL."
+    if not _fits(null, options):
+        yield (
+            ("encoding",),
+            f"{options.encoding} does not have every character of `null`; choose utf-8, or another text.",
+        )
+    if options.formula_guard == "escape":
+        if starts_formula(null):
+            yield (
+                ("formula_guard",),
+                "`formula_guard` lets no cell start a formula, and `null` would; choose e.g. NULL.",
+            )
+        if found := [one for one in SEPARATORS if one in null and one != options.delimiter]:
+            detail = f"{bare}: some spreadsheets would split it at {found[0]!r}, which `formula_guard` lets none do."
+            yield ("formula_guard",), detail
 
 
 def _fits(text: str, options: CsvOptions) -> bool:

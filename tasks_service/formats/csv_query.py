@@ -16,21 +16,13 @@ from dataclasses import dataclass
 
 from tasks_service.formats.composition import Composition, literal
 from tasks_service.formats.csv_options import CsvOptions
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""First characters that make a spreadsheet read a cell as a formula (OWASP, CSV injection), full-width ones too."""
-
-NUMERIC = r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?"
-"""Text that a spreadsheet reads as a number: it may start with a sign, and the guard leaves it alone."""
+from tasks_service.formats.formulas import FORMULA_STARTS, NUMERIC, SEPARATORS, starts_formula
 
 CHUNK = "chunk"
 """The name under which a statement reads the chunk."""
 
 WIDE = 64
 """Columns above which documents are flattened first: DuckDB looks every path up anew, in time that grows squared."""
-
-SEPARATORS = (",", ";", "\t", "|")
-"""What spreadsheets of some locale split at; a guarded cell that holds one is quoted, so that no new cell starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,11 @@ def _cell(value: str, options: CsvOptions, mark: str) -> str:
     if options.formula_guard == "escape":
         special += [separator for separator in SEPARATORS if separator != options.delimiter]
         risky = f"WHEN {_risky(value)} THEN concat('\"''', replace({value}, '\"', '\"\"'), '\"') "
-    found = " OR ".join(f"contains({value}, {literal(character)})" for character in special)
+    tests = [f"contains({value}, {literal(character)})" for character in special]
+    if options.null:
+        # Null is told from such a text by its lack of quotes.
+        tests.append(f"{value} = {literal(options.null)}")
+    found = " OR ".join(tests)
     if options.quoting == "all":
         needed, plain = "", quoted
     else:
@@ -91,7 +87,8 @@ def _cell(value: str, options: CsvOptions, mark: str) -> str:
     if mark:
         marked = f"CASE WHEN {found} THEN {quoted} ELSE {value} END" if needed else quoted
         risky = f"WHEN {_risky(value)} THEN concat({literal(mark)}, {marked}) "
-    return f"CASE WHEN {value} IS NULL THEN '' {risky}{needed}ELSE {plain} END"
+    null = literal((mark if starts_formula(options.null) else "") + options.null)
+    return f"CASE WHEN {value} IS NULL THEN {null} {risky}{needed}ELSE {plain} END"
 
 
 def _quoted(value: str, options: CsvOptions) -> str:

@@ -57,8 +57,10 @@ def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Enc
     _refuse(sheet_faults(columns))
     as_dates = given.get("dates") == "excel"
     dates = [as_dates and described(column, catalog)["type"] == "date" for column in columns]
-    name = str(target.get("export_index") or "export")
-    return exploding(exploded_path(given, catalog), columns, lambda columns: XlsxEncoder(columns, name, dates=dates))
+    name, null = str(target.get("export_index") or "export"), given.get("null", "")
+    return exploding(
+        exploded_path(given, catalog), columns, lambda columns: XlsxEncoder(columns, name, dates=dates, null=null)
+    )
 
 
 def _parquet(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:

@@ -70,8 +70,11 @@ def escaped(text: str) -> str:
 class CellMaker:
     """Makes the cells of one column."""
 
-    def __init__(self, position: int, styles: Sequence[int], *, dates: bool = False) -> None:
-        """Take the column's position from 0, the workbook's styles, and whether its dates become a spreadsheet's."""
+    def __init__(self, position: int, styles: Sequence[int], *, dates: bool = False, null: str = "") -> None:
+        """Take the column's position from 0, and the workbook's styles.
+
+        With `dates` its dates become a spreadsheet's. `null` is the text where there is no value; "" makes no cell.
+        """
         start = f'<c r="{column_letters(position)}{ROW}"'
         self._start = start
         self._text = f'{start} t="inlineStr"><is><t>'
@@ -80,11 +83,12 @@ class CellMaker:
         self._bools = {word: f'{start} t="b"><v>{int(word == "true")}</v></c>' for word in ("true", "false")}
         self._styles = styles
         self._dates = dates
+        self._null = self.text(null) if null else ""
 
     def cell(self, raw: str | None) -> str:
-        """Return the cell of a value given as compact JSON; null and absent have none. Raises TooLongError."""
+        """Return the cell of a value given as compact JSON; null and absent are the null text. Raises TooLongError."""
         if raw is None or raw == "null":
-            return ""
+            return self._null
         first = raw[0]
         if first == '"':
             text = raw[1:-1] if "\\" not in raw else json.loads(raw)

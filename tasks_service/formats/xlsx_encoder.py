@@ -61,15 +61,20 @@ class XlsxEncoder:
     content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
     joints = None
 
-    def __init__(self, columns: Sequence[AnyColumn], name: str, *, dates: Sequence[bool] = ()) -> None:
-        """Take the columns in order, without a fault, the first sheet's name, and which columns hold dates."""
+    def __init__(self, columns: Sequence[AnyColumn], name: str, *, dates: Sequence[bool] = (), null: str = "") -> None:
+        """Take the columns in order, without a fault, and the first sheet's name.
+
+        `dates` tells which columns hold dates that become a spreadsheet's; `null` is the text where there is no value.
+        """
         self._headers = [column.header for column in columns]
         self._name = name
         # The first sheet is the one that is shown; all others are like the second.
         workbook = Workbook.of([sheet_name(name, number) for number in range(2)])
         self._frames = workbook.sheets
         are_dates = dates or [False] * len(columns)
-        self._makers = [CellMaker(position, workbook.styles, dates=date) for position, date in enumerate(are_dates)]
+        self._makers = [
+            CellMaker(position, workbook.styles, dates=date, null=null) for position, date in enumerate(are_dates)
+        ]
         self._cells = Cells(columns, Engine(self.extension), JSON)
 
     def encode(self, documents: Documents) -> Encoded:

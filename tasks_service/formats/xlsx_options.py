@@ -1,4 +1,4 @@
-"""The options of an XLSX file: what becomes of dates and of nested lists.
+"""The options of an XLSX file: what becomes of dates, of null and of nested lists.
 
 What lives here is the check of `target.options` for xlsx, with a fault for whatever is not right. Called by
 registry.py.
@@ -11,8 +11,9 @@ from typing import Any
 
 from tasks_service.errors import Fault
 from tasks_service.formats.nested import NESTED_OPTIONS, nested_option_faults
+from tasks_service.formats.null_text import NULL_OPTION, null_faults
 
-OPTIONS = ("dates", *NESTED_OPTIONS)
+OPTIONS = ("dates", NULL_OPTION, *NESTED_OPTIONS)
 _POINTER = "/target/options"
 
 
@@ -25,4 +26,4 @@ def xlsx_faults(options: Mapping[str, Any]) -> list[Fault]:
     ]
     if options.get("dates", "text") not in ("text", "excel"):
         faults.append(Fault(f"{_POINTER}/dates", "invalid_option", "dates is text or excel."))
-    return faults + nested_option_faults(options)
+    return faults + null_faults(options) + nested_option_faults(options)

@@ -24,7 +24,7 @@ from tasks_service.errors import UnfitDocumentError
 from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import CsvOptions, csv_faults
-from tasks_service.formats.csv_query import FORMULA_STARTS, NUMERIC
+from tasks_service.formats.formulas import FORMULA_STARTS, NUMERIC
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
 from tasks_service.formats.xml_encoder import XmlEncoder
 from tasks_service.formats.xml_schema import TEXT, element_name, schema
@@ -152,9 +152,9 @@ def read_by_duckdb(text: str, options: CsvOptions) -> list[tuple[str | None, ...
         columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(NAMES)))
         new_line = {"lf": "\\n", "crlf": "\\r\\n"}[options.line_ending]
         return connection.execute(
-            "SELECT * FROM read_csv(?, header = ?, auto_detect = false, delim = ?, quote = ?, escape = ?, "  # noqa: S608
+            "SELECT * FROM read_csv(?, header = ?, auto_detect = false, delim = ?, quote = ?, escape = ?, nullstr = ?, "  # noqa: S608
             f"allow_quoted_nulls = false, columns = {{{columns}}}, new_line = '{new_line}', parallel = false)",
-            [str(path), options.header, options.delimiter, options.quote, options.escaping],
+            [str(path), options.header, options.delimiter, options.quote, options.escaping, options.null],
         ).fetchall()
 
 
@@ -171,6 +171,7 @@ def dialects(draw: st.DrawFn) -> dict[str, Any]:
         "encoding": ["utf-16", "iso-8859-1", "windows-1252"],
         "bom": [True],
         "formula_guard": ["escape"],
+        "null": ["NULL", "null", "1", "true", "-", "'", "\\N", " ", "é", "n/a"],
     }
     options = {name: draw(st.sampled_from(values)) for name, values in choices.items() if draw(st.booleans())}
     # What does not go together is told one by one, so that leaving out what is named ends at what does.
@@ -203,7 +204,7 @@ def test_csv_comes_back_as_it_went(found: list[tuple[dict[str, Any], int | None]
         assert tuple(rows.pop(0)) == NAMES
     assert len(rows) == len(by_duckdb) == len(found)
     for (document, _), row, cells in zip(found, rows, by_duckdb, strict=True):
-        assert row == [cell or "" for cell in cells]
+        assert row == [options.null if cell is None else cell for cell in cells]
         for name, cell in zip(NAMES, cells, strict=True):
             there = values(document, name.split("."))
             assert says(cell, there[0] if there else None, options), (name, cell, there)

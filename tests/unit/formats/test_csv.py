@@ -12,7 +12,7 @@ from tasks_service.errors import SourceError
 from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import CsvOptions
-from tasks_service.formats.csv_query import FORMULA_STARTS
+from tasks_service.formats.formulas import FORMULA_STARTS
 
 
 def encoder(*names: str, **options: Any) -> CsvEncoder:

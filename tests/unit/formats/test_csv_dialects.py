@@ -11,9 +11,9 @@ import pytest
 from segments import Catalog
 from tasks_service.config import IndexSettings
 from tasks_service.errors import InvalidRequestError, UnfitDocumentError
-from tasks_service.formats.columns import FileColumn
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import CsvOptions, csv_faults, csv_options
+from tasks_service.formats.file_columns import AnyColumn, ConstantColumn, FileColumn, TemplateColumn
 from tasks_service.formats.registry import check_by_catalog, check_options, encoder_for
 
 INDEX = IndexSettings(file_prefix="Product", source="products", columns=[])
@@ -91,6 +91,37 @@ def test_suspicious_cells_are_counted_in_every_dialect() -> None:
         assert page.data.decode(options.codec).count("\x11") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "data"),
+    [
+        ({}, b'a,b\r\nNULL,"NULL"\r\nNULL,""\r\nNULL,null\r\n'),
+        ({"quoting": "all"}, b'"a","b"\r\nNULL,"NULL"\r\nNULL,""\r\nNULL,"null"\r\n'),
+        ({"formula_guard": "escape"}, b'a,b\r\nNULL,"NULL"\r\nNULL,""\r\nNULL,null\r\n'),
+        ({"encoding": "utf-16"}, '\ufeffa,b\r\nNULL,"NULL"\r\nNULL,""\r\nNULL,null\r\n'.encode("utf-16-le")),
+    ],
+)
+def test_the_text_of_null_is_never_quoted_and_a_value_of_that_text_is(options: dict[str, Any], data: bytes) -> None:
+    assert written({"a": None, "b": "NULL"}, {"b": ""}, {"b": "null"}, null="NULL", **options) == data
+
+
+@pytest.mark.parametrize(("null", "value", "row"), [("0", 0, b'0,"0"'), ("true", True, b'true,"true"'), ("", 0, b",0")])
+def test_a_value_of_any_type_is_told_from_the_text_of_null(null: str, value: object, row: bytes) -> None:
+    assert written({"b": value}, null=null, header=False) == row + b"\r\n"
+
+
+def test_every_column_has_the_text_of_null() -> None:
+    columns: list[AnyColumn] = [ConstantColumn("n", None), ConstantColumn("t", "-")]
+    columns += [TemplateColumn("x", "{c}", (("c",),)), FileColumn("a.b", ("a", "b"))]
+    made = CsvEncoder(columns, csv_options({"null": "-"}))
+    assert made.encode([b"{}"]).data == b'-,"-","",-\r\n'
+    assert made.encode([b'{"a":[{"b":null}]}']).data.endswith(b",[null]\r\n")
+
+
+def test_null_as_a_text_that_could_start_a_formula_is_counted_as_any_cell() -> None:
+    page = CsvEncoder([FileColumn("a", ("a",))], csv_options({"null": "-"})).encode([b"{}", b'{"a":"-"}', b'{"a":"x"}'])
+    assert (page.data, page.suspicious_cells) == (b'-\r\n"-"\r\nx\r\n', 2)
+
+
 def test_the_guard_quotes_whatever_the_quoting() -> None:
     assert written({"a": "=1", "b": 1}, formula_guard="escape", quoting="all") == b'"a","b"\r\n"\'=1","1"\r\n'
 
@@ -121,6 +152,14 @@ def test_the_guard_quotes_whatever_the_quoting() -> None:
         ("bom", 0),
         ("delimiter", "\ufeff"),
         ("delimiter", "\n"),
+        ("null", None),
+        ("null", 0),
+        ("null", "x" * 101),
+        ("null", "a\nb"),
+        ("null", "\t"),
+        ("null", "\0"),
+        ("null", "\ufeff"),
+        ("null", "\ud800"),
     ],
 )
 def test_an_option_of_no_meaning_is_refused(name: str, value: object) -> None:
@@ -142,6 +181,14 @@ def test_an_option_of_no_meaning_is_refused(name: str, value: object) -> None:
         ({"encoding": "iso-8859-1", "delimiter": "→"}, "delimiter"),
         ({"formula_guard": "escape", "quote": "'"}, "formula_guard"),
         ({"formula_guard": "escape", "escape": "\\"}, "formula_guard"),
+        ({"null": "a,b"}, "null"),
+        ({"null": "n;a", "delimiter": ";"}, "null"),
+        ({"null": '""'}, "null"),
+        ({"null": "\\N", "escape": "\\"}, "null"),
+        ({"null": "\u2014", "encoding": "iso-8859-1"}, "null"),
+        ({"null": "=NA()", "formula_guard": "escape"}, "null"),
+        ({"null": "-", "formula_guard": "escape"}, "null"),
+        ({"null": "n|=1", "formula_guard": "escape"}, "null"),
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(options: dict[str, Any], culprit: str) -> None:
@@ -159,6 +206,13 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         ("header", "invalid_option"),
         ("quote", "invalid_option"),
     ]
+
+
+def test_all_that_null_clashes_with_is_told_at_once() -> None:
+    faults = csv_faults({"null": '=",;\u2014', "encoding": "iso-8859-1", "formula_guard": "escape"})
+    assert [(fault.pointer, fault.code) for fault in faults] == [("/target/options/null", "clash")] * 5
+    assert csv_faults({"null": "x" * 100}) == csv_faults({"null": "a;b"}) == csv_faults({"null": "-1.5"}) == []
+    assert csv_faults({"null": "-1.5", "formula_guard": "escape"}) == []
 
 
 def test_a_header_that_the_encoding_has_not_is_refused_when_the_task_is_made() -> None:

@@ -60,6 +60,22 @@ def value(cell: Any, *, dates: bool = False) -> Any:
     return found
 
 
+def test_a_text_stands_where_there_is_no_value() -> None:
+    target = {"export_format": "xlsx", "export_index": "products", "columns": ["id", "at"]}
+    target["options"] = {"null": "n/a <", "dates": "excel"}
+    catalog = Catalog.from_mapping({"id": {"type": "long"}, "at": {"type": "date"}})
+    index = IndexSettings(file_prefix="Product", source="products", columns=[])
+    assert check_options("xlsx", target["options"]) == []
+    data = written(encoder_for(target, catalog, index), [{"id": None}, {"id": "", "at": "n/a <"}])
+    assert read(data) == {"products": [("id", "at"), ("n/a <", "n/a <"), ("", "n/a <")]}
+
+
+@pytest.mark.parametrize("null", [None, 0, "x" * 101, "\n", "\ud800"])
+def test_null_is_a_text_that_can_be_seen(null: object) -> None:
+    [fault] = check_options("xlsx", {"null": null})
+    assert (fault.pointer, fault.code) == ("/target/options/null", "invalid_option")
+
+
 def test_a_file_without_rows_has_its_header() -> None:
     assert read(written(made("id", "name"))) == {"products": [("id", "name")]}
 
