@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +24,6 @@ from tasks_service import metrics, sweeper, zones
 from tasks_service.app import Services
 from tasks_service.artifacts.leavings import delete_objects
 from tasks_service.artifacts.sealing import Exported
-from tasks_service.artifacts.writing import taking_back
 from tasks_service.beats import Beater, Beating, hold_run
 from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, clients, tasks, zone_rules
@@ -33,7 +31,7 @@ from tasks_service.database.claims import Claim
 from tasks_service.database.engine import RETRY_SECONDS
 from tasks_service.database.processes import State
 from tasks_service.dealing import RunBoard
-from tasks_service.destinations.pushing import Push, plan_push, push_files
+from tasks_service.delivering import check_destination, deliver
 from tasks_service.errors import (
     Cancelled,
     Interrupted,
@@ -49,7 +47,6 @@ from tasks_service.helping import Helper
 from tasks_service.lease import Drain, Lease
 from tasks_service.loops import Loops, attempted
 from tasks_service.order import ExportOrder
-from tasks_service.progress import Progress, Report
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -179,9 +176,9 @@ class Worker:
                 order = self._order(claim)
                 self._name_object(claim, order.object_name)
                 board = RunBoard(self._services.database, self._services.executor, claim, order)
-                self._check_destination(order)
+                check_destination(self._services, order)
                 exported = run_export(order, self._services.source, self._services.storage, lease.report, board)
-                exported = self._push(claim, order, exported, lease.report)
+                exported = deliver(self._services, claim, order, exported, lease.report, self._record)
                 self._publish(claim, order, exported)
                 _count_published(order, exported, time.monotonic() - started)
         except LeaseLost:
@@ -260,34 +257,6 @@ class Worker:
         """Note where the attempt writes, before its first byte: the sweeper finds it whatever becomes of us."""
         if not self._record("object", lambda session, _: claims.name_object(session, claim, name)):
             raise LeaseLost
-
-    def _check_destination(self, order: ExportOrder) -> None:
-        """Raise DestinationGoneError or ZoneGoneError (its paths have dates) before anything is read for nothing."""
-        if (wanted := order.target.get("destination")) is not None:
-            order.local()
-            self._services.destinations.get(wanted["name"], chain=order.chain)
-
-    def _push(self, claim: Claim, order: ExportOrder, exported: Exported, report: Report) -> Exported:
-        """Push the files to the destination, where the task names one; the artifact says so then."""
-        artifact, wanted = exported.artifact, order.target.get("destination")
-        if artifact is None or wanted is None:
-            return exported
-        destinations, storage = self._services.destinations, self._services.storage
-        with taking_back(storage) as committed:
-            committed.objects += exported.objects
-            destination = destinations.get(wanted["name"], chain=order.chain)
-            push = plan_push(order, artifact, destination, destinations.settings[wanted["name"]].prefix)
-            former = self._note_push(claim, push)
-            read = artifact["documents"]
-            written = Progress(rows=read, total=read, bytes_written=artifact["bytes"])
-            pushed = push_files(push, storage, destination, report, written, former)
-        return replace(exported, artifact=artifact | {"destination": pushed})
-
-    def _note_push(self, claim: Claim, push: Push) -> frozenset[str]:
-        """Note where the attempt pushes to, before its first byte; return the marks of the run's earlier attempts."""
-        if not self._record("push", lambda session, _: claims.note_push(session, claim, push.note)):
-            raise LeaseLost
-        return self._services.database.retrying(lambda session: claims.former_marks(session, claim))
 
     def _publish(self, claim: Claim, order: ExportOrder, exported: Exported) -> None:
         """Make the artifact *the* one of the run, by compare-and-set; delete it where the run is another's by now."""

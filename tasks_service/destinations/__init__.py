@@ -3,7 +3,7 @@
 An object at a destination is whole or absent at any moment, is checked by the destination's own checksum, and carries
 the mark of the push it came from: by it a later attempt knows what an earlier one of the same run left, and nobody
 else's object is ever replaced or deleted by chance. Adapters: gcs.py and s3.py; which there are is the configuration's
-(registry.py). What is pushed, under which names and in which order is pushing.py and paths.py. Called by runner.py,
+(registry.py). What is pushed, under which names and in which order is pushing.py and paths.py. Called by delivering.py,
 sweeper.py and cli/.
 """
 

@@ -3,14 +3,14 @@
 The bytes are those that lie sealed and verified in the service's own storage, read again, held against the run's record
 on the way, and against what the destination reports at the end. Names are the same in every attempt of a run, so that
 there is one set of objects however often it was tried: what an earlier attempt of the run left is replaced, and nobody
-else's object unless the task says so (`overwrite`). Called by runner.py, between sealing and publishing.
+else's object unless the task says so (`overwrite`). Called by delivering.py, between sealing and publishing.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -85,7 +85,13 @@ def plan_push(order: ExportOrder, artifact: Mapping[str, Any], destination: Dest
 
 
 def push_files(
-    push: Push, storage: Storage, destination: Destination, report: Report, written: Progress, former: Collection[str]
+    push: Push,
+    storage: Storage,
+    destination: Destination,
+    report: Report,
+    written: Progress,
+    former: Collection[str],
+    clock: Callable[[], datetime],
 ) -> Document:
     """Push every file, or leave nothing of this push; return what the run's artifact says of it.
 
@@ -96,6 +102,7 @@ def push_files(
         report: told of every piece, counted on `written`; raises what ends the attempt.
         written: how far the attempt was before.
         former: the marks of the run's earlier attempts, whose objects may be replaced.
+        clock: the database's; this host's may be wrong.
 
     Raises DestinationTakenError, DestinationError, DestinationUnavailableError, DestinationChangedError,
     CorruptUploadError, the storage's errors.
@@ -105,6 +112,7 @@ def push_files(
     with _counted(push), _taking_back(destination) as arrived:
         errand = _Errand(push, storage, destination, report, written, former, arrived)
         pushed = [errand.put(file) for file in push.files]
+        pushed_at = clock()
     seconds, size = time.monotonic() - began, sum(one.size for one in arrived)
     metrics.PUSH_SECONDS.observe(seconds, destination=push.destination)
     metrics.PUSH_BYTES.count(size, destination=push.destination)
@@ -112,7 +120,7 @@ def push_files(
     return {
         "name": push.destination,
         "uri": f"{push.place}/{push.folder}/",
-        "pushed_at": datetime.now(UTC).isoformat(),
+        "pushed_at": pushed_at.isoformat(),
         "files": pushed[:-1],
         "manifest": pushed[-1],
     }

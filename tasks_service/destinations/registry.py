@@ -1,7 +1,7 @@
 """Which destinations there are, and whose: the configuration's, each connected where it is first used.
 
 What lives here: finding one by its name, and leaving one alone that does not answer. Called by app.py, which makes the
-one registry of a process, and through it by runner.py, sweeper.py, api/ and cli/.
+one registry of a process, and through it by delivering.py, sweeper.py, api/ and cli/.
 """
 
 from __future__ import annotations

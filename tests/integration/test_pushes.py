@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,16 @@ def test_the_log_of_the_run_says_where(scene: Scene) -> None:
         logged = {one.event: one.message for one in tasks.events(session, run_id=scene.house.run_id, limit=20)}
     assert f"{scene.bucket.place}/{scene.folder}/" in logged["run.pushed"]
     assert list(logged)[:2] == ["run.published", "run.pushed"]
+
+
+def test_when_it_was_pushed_is_told_by_the_databases_clock(scene: Scene) -> None:
+    """This host's is ten minutes behind it."""
+    scene.house.services.database.clock_offset = timedelta(minutes=10)
+    before = now(scene)
+    scene.work()
+    run, _, _ = scene.house.read()
+    assert run.artifact is not None
+    assert before <= datetime.fromisoformat(run.artifact["destination"]["pushed_at"]) <= now(scene)
 
 
 def test_a_big_file_goes_in_pieces_with_progress(scene: Scene) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tasks_service.fault_points import FAULT_POINTS, fault_point, strike_with
 
 PACKAGE = Path(__file__).parents[2] / "tasks_service"
-RECORDED = re.compile(r'_record\("(\w+)"')
+RECORDED = re.compile(r'\b_?record\("(\w+)"')
 CALLED = re.compile(r'fault_point\("([\w.]+)"\)')
 
 

@@ -50,6 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "parts": LEAVES | {"order", "artifacts", "sources", "formats", "storage", "pipeline", "progress"},
     "export": LEAVES | {"order", "artifacts", "sources", "formats", "storage", "pipeline", "parts", "progress"},
     "dealing": LEAVES | {"database", "executors", "order", "parts", "sources"},
+    "delivering": LEAVES | {"app", "artifacts", "database", "destinations", "order", "progress"},
     "helping": LEAVES | {"app", "beats", "database", "dealing", "formats", "lease", "order", "parts", "progress"},
     "loops": LEAVES,
     "vitals": LEAVES | {"loops"},
@@ -76,7 +77,7 @@ ARROWS: dict[str, set[str]] = {
         "loops",
         "order",
     }
-    | {"dealing", "destinations", "helping", "progress", "zones"},
+    | {"dealing", "delivering", "helping", "zones"},
     "scheduler": LEAVES | {"database", "schedule", "executors", "loops"},
     "target_schemas": set(),
     "schemas": LEAVES | {"target_schemas"},
