@@ -22,7 +22,7 @@ from tasks_service import metrics
 from tasks_service.artifacts import Linked, file_links, manifest_link
 from tasks_service.artifacts.writing import Meter
 from tasks_service.destinations import Arrived, Delivery, Destination, DestinationError, DestinationTakenError
-from tasks_service.destinations.paths import folder_of
+from tasks_service.destinations.paths import checked_object, folder_of
 from tasks_service.errors import CorruptUploadError, LeaseLost, ServiceError, StopAttempt
 from tasks_service.fault_points import fault_point
 from tasks_service.order import ExportOrder
@@ -71,10 +71,13 @@ class Push:
 
 
 def plan_push(order: ExportOrder, artifact: Mapping[str, Any], destination: Destination, prefix: str) -> Push:
-    """Return what is to be pushed: every file of the result, and its manifest as the last."""
+    """Return what is to be pushed: every file of the result, and its manifest as the last.
+
+    Raises DestinationError where a name is none that objects may have.
+    """
     wanted = order.target["destination"]
     manifest = manifest_link(artifact)
-    return Push(
+    push = Push(
         destination=wanted["name"],
         place=destination.place,
         folder=folder_of(prefix, wanted["path"], order),
@@ -82,6 +85,9 @@ def plan_push(order: ExportOrder, artifact: Mapping[str, Any], destination: Dest
         overwrite=wanted["overwrite"],
         files=(*file_links(artifact), *([] if manifest is None else [manifest])),
     )
+    for file in push.files:
+        checked_object(push.name_of(file), wanted["path"])
+    return push
 
 
 def push_files(
