@@ -6,11 +6,12 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import threading
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from sqlmodel import Session
 from tasks_service import sweeper
 from tasks_service.app import Services
 from tasks_service.config import LocalSettings, Settings
-from tasks_service.database import clients, parts, runs, schema, tasks
+from tasks_service.database import clients, parts, runs, tasks
 from tasks_service.database.clients import Principal
 from tasks_service.database.engine import Database
 from tasks_service.database.models import Run
@@ -31,6 +32,7 @@ from tasks_service.errors import LeaseLost, StorageUnavailableError
 from tasks_service.executors.table import TableExecutor
 from tasks_service.runner import Worker
 from tasks_service.sources.elasticsearch import ElasticsearchSource
+from tasks_service.sources.elasticsearch_calls import Calls
 from tasks_service.storage import StoredObject, Upload
 from tasks_service.storage.local import LocalStorage
 
@@ -167,7 +169,13 @@ def index(elasticsearch_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def plant(tmp_path: Path, elasticsearch_url: str, index: str) -> Iterator[Plant]:
+def plant(tmp_path: Path, elasticsearch_url: str, index: str, migrated_sqlite: Path) -> Iterator[Plant]:
+    with planted(tmp_path, elasticsearch_url, index, migrated_sqlite) as made:
+        yield made
+
+
+@contextmanager
+def planted(tmp_path: Path, elasticsearch_url: str, index: str, migrated: Path) -> Generator[Plant]:
     settings = Settings.model_validate(
         {
             "database": {"url": f"sqlite:///{tmp_path}/tasks.db"},
@@ -178,15 +186,18 @@ def plant(tmp_path: Path, elasticsearch_url: str, index: str) -> Iterator[Plant]
             "indices": {"products": {"file_prefix": "Product", "source": index}},
         }
     )
+    shutil.copy(migrated, tmp_path / "tasks.db")
     database = Database(settings.database)
-    schema.upgrade(database)
     storage = Watched(
         LocalStorage(LocalSettings(directory=tmp_path / "exports"), public_url="http://127.0.0.1", secret_key=KEY)
     )
-    source = ElasticsearchSource(settings.elasticsearch, 30)
+    calls = Calls(settings.elasticsearch, jitter=lambda: 0.0)  # what is asked again is asked at once
+    source = ElasticsearchSource(settings.elasticsearch, 30, calls=calls)
     services = Services(settings, database, source, storage, TableExecutor(), KEY)  # type: ignore[arg-type]
-    yield Plant(services, storage, index, elasticsearch_url)
-    services.close()
+    try:
+        yield Plant(services, storage, index, elasticsearch_url)
+    finally:
+        services.close()
 
 
 def once(do: Callable[[], None]) -> Callable[[], None]:
