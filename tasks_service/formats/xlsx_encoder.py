@@ -116,6 +116,13 @@ class XlsxEncoder:
         raise AssertionError("no text of the column is too long")
 
 
+class _Archive(zipfile.ZipFile):
+    """A zip file that is whole or nothing: one that is given up while a sheet is open has no end to write."""
+
+    def __del__(self) -> None:
+        """Do nothing, where the library would end the file, and complain of the open sheet."""
+
+
 class XlsxWriter:
     """Writes rows into sheets, and at the end what makes a workbook of them."""
 
@@ -125,9 +132,7 @@ class XlsxWriter:
         self._header = header
         self._sink = Sink()
         # Without zip64, whose members spreadsheets report as damaged.
-        self._zip = zipfile.ZipFile(
-            cast("Any", self._sink), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL, allowZip64=False
-        )
+        self._zip = _Archive(cast("Any", self._sink), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL, allowZip64=False)
         self._sheet: Any = None
         self._sheets = 0
         self._row = 0
