@@ -137,10 +137,11 @@ class Service:
         assert found, printed
         return Api(self.url, found.group())
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, module: str = "tasks_service", **environment: str) -> subprocess.Popen[bytes]:
+        """Start a process of the service; another module is one that starts the command line itself."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [*self.inside, sys.executable, "-m", "tasks_service", *arguments],
+                [*self.inside, sys.executable, "-m", module, *arguments],
                 cwd=self.directory,
                 env=self.environment | environment,
                 stdout=log,

@@ -1,7 +1,8 @@
-"""A worker that hangs at the beginning of its first attempt: `python -m tests.chaos.hanging HOW SECONDS`.
+"""A worker that hangs once, where it is told to: `python -m tests.chaos.hanging POINT HOW SECONDS`.
 
-What lives here: the command line's own worker, struck once at a fault point by a call that does not return for so many
-seconds, with the interpreter lock kept (`held`) or given away (`blocked`). Started by test_beater.py.
+What lives here: the command line's own worker, struck the first time it comes to a fault point by a call that does not
+return for so many seconds, with the interpreter lock kept (`held`) or given away (`blocked`). Started by test_beater.py
+and test_divided_runs.py.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ _CALLS = {"held": ctypes.PyDLL(None).sleep, "blocked": ctypes.CDLL(None).sleep}
 """The C library's sleep: the one is called with the interpreter lock kept, as a long regular expression keeps it."""
 
 
-def hang(how: str, seconds: int) -> None:
-    attempts = itertools.count()
+def hang(point: str, how: str, seconds: int) -> None:
+    times = itertools.count()
 
     def strike(name: str) -> None:
-        if name == "attempt.started" and next(attempts) == 0:
+        if name == point and next(times) == 0:
             sys.stdout.write('{"event": "test.hangs"}\n')
             sys.stdout.flush()
             _CALLS[how](seconds)
@@ -30,6 +31,6 @@ def hang(how: str, seconds: int) -> None:
 
 
 if __name__ == "__main__":
-    hang(sys.argv[1], int(sys.argv[2]))
+    hang(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     sys.argv[1:] = ["worker"]
     main()

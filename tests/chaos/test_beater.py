@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
@@ -46,17 +45,8 @@ class Stage:
     def hanging_worker(self, how: str, seconds: int = FOR_EVER, **environment: str) -> Popen[bytes]:
         """Start a worker that hangs at the beginning of the run, and return it once it does."""
         before = len(self.events("test.hangs"))
-        with self.service.log.open("ab") as log:
-            worker = Popen(
-                [sys.executable, "-m", "tests.chaos.hanging", how, str(seconds)],
-                cwd=self.service.directory,
-                env=self.service.environment | environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self.service.processes.append(worker)
+        arguments = ("attempt.started", how, str(seconds))
+        worker = self.service.start(*arguments, module="tests.chaos.hanging", **environment)
         eventually(lambda: len(self.events("test.hangs")) > before, timeout=SOON_SECONDS, what="the worker hangs")
         return worker
 

@@ -1,7 +1,7 @@
-"""A run in parts whose workers are killed, stopped, drained or cancelled: its file is whole, once, or nothing is left.
+"""A run in parts whose workers are killed, stopped, hang, are drained or cancelled: one whole file, or nothing is left.
 
 The full stack with two workers, each brought into the middle of a part: the storage holds their uploads at its door
-until the test has done its harm.
+until the test has done its harm, or goes on to where a worker hangs by itself (hanging.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,11 +34,16 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.timeout(180)
 
 ROWS = 4000
+LEASE_SECONDS = 3
+STALL_SECONDS = 2
+FOR_EVER = 600
+MARGIN_SECONDS = 10
+"""For whoever takes over to look, on a machine that has other work; a lease is never waited for twice."""
 SETTINGS = {
     "TASKS_EXECUTOR__KIND": "procrastinate",
     "TASKS_EXECUTOR__SAFETY_POLL_SECONDS": "1",
     "TASKS_WORKER__PART_ROWS": "150",
-    "TASKS_WORKER__LEASE_SECONDS": "3",
+    "TASKS_WORKER__LEASE_SECONDS": str(LEASE_SECONDS),
     "TASKS_WORKER__HEARTBEAT_SECONDS": "0.5",
 }
 
@@ -64,19 +70,49 @@ class Crew:
         self.workers.append(self.service.start("worker", **environment))
         return self.workers[-1]
 
+    def said(self, event: str) -> int:
+        """How often that was logged."""
+        return sum(line["event"] == event for line in self.service.events())
+
+    def held_by(self, worker: Popen[bytes]) -> Part:
+        """The part that a worker is at."""
+        owner = f"{socket.gethostname()}:{worker.pid}"
+        [part] = [part for part in self.plan()[1] if (part.state, part.lease_owner) == ("running", owner)]
+        return part
+
+    def taken_over(self, part: Part, *, within: float) -> None:
+        """Wait for somebody else to take a part, and have it written once from then on."""
+
+        def taken() -> bool:
+            [found] = [one for one in self.plan()[1] if one.id == part.id]
+            return found.lease_token == part.lease_token + 1 and found.lease_owner != part.lease_owner
+
+        eventually(taken, timeout=within, what=f"part {part.number} is taken over")
+
     @contextmanager
-    def two_in_mid_part(self, **environment: str) -> Iterator[tuple[Popen[bytes], Popen[bytes], Gate]]:
-        """Yield the worker whose run it is, at its third part, and one that helps, at its first; both held."""
+    def two_in_mid_part(
+        self, hang: tuple[str, int] | None = None, **environment: str
+    ) -> Iterator[tuple[Popen[bytes], Popen[bytes], Gate]]:
+        """Yield the worker whose run it is, at its third part, and one that helps, at its first; both held.
+
+        `hang` is how the one that helps hangs, and for how many seconds, once it is let go on (hanging.py).
+        """
         gate = self.gcs.faults.hold("upload.start", skip=2)
         try:
-            owner = self.worker(**environment)
+            owner = self.worker(**({} if hang else environment))
             self.export()
             assert gate.reached.wait(60), "the worker uploads its third part"
-            helper = self.worker(**environment)
+            helper = self.worker(**environment) if hang is None else self.hanging_worker(*hang, **environment)
             eventually(lambda: self.gcs.faults.count("upload.start") == 4, what="the helper uploads")
             yield owner, helper, gate
         finally:
             gate.release()
+
+    def hanging_worker(self, how: str, seconds: int, **environment: str) -> Popen[bytes]:
+        """Start a worker that hangs once, as soon as it has begun an upload."""
+        arguments = ("upload.begun", how, str(seconds))
+        self.workers.append(self.service.start(*arguments, module="tests.chaos.hanging", **environment))
+        return self.workers[-1]
 
     def run(self) -> dict[str, Any]:
         [run] = self.api.request("GET", f"/tasks/{self.task_id}/runs").json["results"]
@@ -160,8 +196,12 @@ def crew(installation: Crew, gcs: Gcs) -> Iterator[Crew]:
 
 @pytest.mark.parametrize("victim", ["owner", "helper"])
 def test_a_killed_worker_costs_the_part_it_was_at(crew: Crew, victim: str) -> None:
-    with crew.two_in_mid_part() as (owner, helper, _):
-        os.killpg((owner if victim == "owner" else helper).pid, signal.SIGKILL)
+    with crew.two_in_mid_part() as (owner, helper, gate):
+        killed = owner if victim == "owner" else helper
+        part = crew.held_by(killed)
+        os.killpg(killed.pid, signal.SIGKILL)
+        gate.release()
+        crew.taken_over(part, within=LEASE_SECONDS + MARGIN_SECONDS)
     crew.whole_file_once(outcomes=["abandoned", "published"] if victim == "owner" else ["published"])
     again, manifest = 1, 1
     assert crew.gcs.faults.count("upload.start") == len(crew.plan()[1]) + again + manifest
@@ -171,8 +211,10 @@ def test_a_killed_worker_costs_the_part_it_was_at(crew: Crew, victim: str) -> No
 def test_a_worker_that_comes_back_after_its_lease_changes_nothing(crew: Crew, victim: str) -> None:
     with crew.two_in_mid_part() as (owner, helper, gate):
         stopped = owner if victim == "owner" else helper
+        part = crew.held_by(stopped)
         os.killpg(stopped.pid, signal.SIGSTOP)
         gate.release()
+        crew.taken_over(part, within=LEASE_SECONDS + MARGIN_SECONDS)
         crew.whole_file_once(outcomes=["abandoned", "published"] if victim == "owner" else ["published"])
         before = crew.run(), crew.api.task(crew.task_id), crew.left()
         os.killpg(stopped.pid, signal.SIGCONT)
@@ -181,11 +223,52 @@ def test_a_worker_that_comes_back_after_its_lease_changes_nothing(crew: Crew, vi
     eventually(lambda: crew.left() == before[2], what="what it wrote late is taken back")
 
 
+@pytest.mark.parametrize("how", ["held", "blocked"])
+def test_a_worker_that_hangs_in_a_part_loses_it_and_is_ended(crew: Crew, how: str) -> None:
+    """Its beater lives on, and renews no more once there was no progress for the stall timeout."""
+    stall = {"TASKS_WORKER__STALL_TIMEOUT_SECONDS": str(STALL_SECONDS)}
+    with crew.two_in_mid_part((how, FOR_EVER), **stall) as (_, helper, gate):
+        part, before = crew.held_by(helper), crew.said("test.hangs")
+        gate.release()
+        crew.taken_over(part, within=STALL_SECONDS + LEASE_SECONDS + MARGIN_SECONDS)
+        assert crew.said("test.hangs") == before + 1
+    assert helper.wait(LEASE_SECONDS + MARGIN_SECONDS) == -signal.SIGKILL
+    killed = [line for line in crew.service.events() if line["event"] == "beater.worker_killed"][-1]
+    assert (killed["reason"], killed["run_id"], killed["pid"]) == ("stalled", crew.run()["id"], helper.pid)
+    crew.whole_file_once(outcomes=["published"])
+
+
+def test_a_worker_whose_part_takes_longer_than_a_lease_keeps_it(crew: Crew) -> None:
+    """Also where a call keeps the interpreter lock all the while."""
+    with crew.two_in_mid_part(("held", 2 * LEASE_SECONDS + 1)) as (_, helper, gate):
+        part, before = crew.held_by(helper), crew.said("test.hangs")
+        gate.release()
+        crew.whole_file_once(outcomes=["published"])
+    assert crew.said("test.hangs") == before + 1
+    [kept] = [one for one in crew.plan()[1] if one.id == part.id]
+    assert (kept.lease_owner, kept.claims) == (part.lease_owner, 1)
+    assert helper.poll() is None
+
+
+def test_who_helps_is_listed_as_helping_with_that_run(crew: Crew) -> None:
+    operator = crew.service.api(None)
+    with crew.two_in_mid_part() as (owner, helper, _):
+        run_id = crew.run()["id"]
+
+        def listed() -> bool:
+            rows = operator.request("GET", "/processes?limit=100").json["results"]
+            doing = {row["pid"]: (row["state"], row["run"]) for row in rows}
+            return (doing.get(owner.pid), doing.get(helper.pid)) == (("working", run_id), ("helping", run_id))
+
+        eventually(listed, timeout=60, every=0.5, what="both say what they do")
+    crew.whole_file_once(outcomes=["published"])
+
+
 def test_a_drained_worker_leaves_the_parts_that_are_done(crew: Crew) -> None:
     with crew.two_in_mid_part(TASKS_WORKER__GRACE_SECONDS="0") as (owner, _, gate):
+        before = crew.said("worker.draining")
         owner.send_signal(signal.SIGTERM)
-        draining = lambda: any(line["event"] == "worker.draining" for line in crew.service.events())  # noqa: E731
-        eventually(draining, what="it drains")
+        eventually(lambda: crew.said("worker.draining") > before, what="it drains")
         gate.release()
         assert owner.wait(60) == 0
     crew.whole_file_once(outcomes=["interrupted", "published"])
