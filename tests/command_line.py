@@ -13,6 +13,8 @@ import pytest
 import structlog
 
 from tasks_service import cli
+from tasks_service.config import DatabaseSettings
+from tasks_service.database.engine import Database
 
 
 @dataclass
@@ -38,9 +40,20 @@ def in_process(
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
+    made: list[Database] = []
+    make = Database.__init__
+
+    def noted(self: Database, settings: DatabaseSettings) -> None:
+        make(self, settings)
+        made.append(self)
+
+    monkeypatch.setattr(Database, "__init__", noted)
+
     def call(*arguments: str) -> Ended:
         capsys.readouterr()
         code = cli.run(arguments)
+        while made:  # what the end of a process closes
+            made.pop().dispose()
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
 
