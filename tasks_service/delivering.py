@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from sqlmodel import Session
 
@@ -17,7 +19,7 @@ from tasks_service.artifacts.sealing import Exported
 from tasks_service.artifacts.writing import taking_back
 from tasks_service.database import claims
 from tasks_service.database.claims import Claim
-from tasks_service.destinations.pushing import Push, plan_push, push_files
+from tasks_service.destinations.pushing import plan_push, push_files
 from tasks_service.errors import LeaseLost
 from tasks_service.order import ExportOrder
 from tasks_service.progress import Progress, Report
@@ -49,17 +51,15 @@ def deliver(
         committed.objects += exported.objects
         destination = destinations.get(wanted["name"], chain=order.chain)
         push = plan_push(order, artifact, destination, destinations.settings[wanted["name"]].prefix)
-        _note(push, claim, record)
+
+        def note(document: dict[str, Any]) -> None:
+            if not record("push", lambda session, _: claims.note_push(session, claim, document)):
+                raise LeaseLost
+
+        note(push.note)
         former = database.retrying(lambda session: claims.former_marks(session, claim))
         read = artifact["documents"]
         written = Progress(rows=read, total=read, bytes_written=artifact["bytes"])
-        pushed = push_files(
-            push, storage, destination, report, written, former, lambda: database.retrying(database.now)
-        )
+        clock = partial(database.retrying, database.now)
+        pushed = push_files(push, storage, destination, report, written, former, clock, note)
     return replace(exported, artifact=artifact | {"destination": pushed})
-
-
-def _note(push: Push, claim: Claim, record: Record) -> None:
-    """Note where the attempt pushes to, before its first byte: what a killed worker leaves is found by it."""
-    if not record("push", lambda session, _: claims.note_push(session, claim, push.note)):
-        raise LeaseLost

@@ -134,7 +134,7 @@ def _removed(destinations: Destinations, left: claims.LeftPush) -> int | None:
     if destination is None:
         return None
     try:
-        return remove_left(left.push, destination, ended_at=left.ended_at, published=left.published)
+        return remove_left(left.push, destination, published=left.published)
     except ServiceError as error:
         destinations.rest(name)
         log.warning("sweep.push_failed", run_id=left.run_id, destination=name, code=error.code)

@@ -60,6 +60,7 @@ class Bucket:
         held: what lies in it: names and bytes.
         plant: puts something of somebody else's there.
         unfinished: names of what was begun there and neither finished nor given up, as far as that can be seen.
+        lapse: ends what was begun there and has no byte, as a lifecycle rule does; returns how many there were.
         faults: what is to go wrong (tests/servers/gcs_faults.py).
         creation: what beginning a small object is called there.
         deletion: what deleting is called there.
@@ -72,6 +73,7 @@ class Bucket:
     held: Callable[[], dict[str, bytes]]
     plant: Callable[[str, bytes], object]
     unfinished: Callable[[], list[str]]
+    lapse: Callable[[], int]
     faults: Any
     creation: str
     deletion: str
@@ -109,6 +111,14 @@ def s3_bucket(s3: S3) -> Bucket:
     def unfinished() -> list[str]:
         return [one["Key"] for one in s3.client.list_multipart_uploads(Bucket=name).get("Uploads", ())]
 
+    def lapse() -> int:
+        begun = s3.client.list_multipart_uploads(Bucket=name).get("Uploads", ())
+        uploads = [{"Bucket": name, "Key": one["Key"], "UploadId": one["UploadId"]} for one in begun]
+        empty = [upload for upload in uploads if not s3.client.list_parts(**upload).get("Parts")]
+        for upload in empty:
+            s3.client.abort_multipart_upload(**upload)
+        return len(empty)
+
     told = {"kind": "s3", "bucket": name, "chains": [CHAIN], "prefix": PREFIX, "region": REGION}
     reached = {"endpoint": s3.endpoint, "access_key_id": ACCESS_KEY_ID, "secret_access_key": SECRET_ACCESS_KEY}
     return Bucket(
@@ -117,6 +127,7 @@ def s3_bucket(s3: S3) -> Bucket:
         held=held,
         plant=lambda key, content: s3.client.put_object(Bucket=name, Key=key, Body=content),
         unfinished=unfinished,
+        lapse=lapse,
         faults=s3.faults,
         creation="object.put",
         deletion="object.delete",
@@ -137,6 +148,7 @@ def gcs_bucket(gcs: Gcs) -> Bucket:
         held=lambda: {one.name: b"".join(seen.read(one)) for one in seen.list("")},
         plant=lambda name, content: put(seen, content, name),
         unfinished=list,
+        lapse=int,
         faults=gcs.faults,
         creation="upload.start",
         deletion="object.delete",

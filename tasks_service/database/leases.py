@@ -128,7 +128,7 @@ def name_object(session: Session, claim: Claim, object_name: str) -> bool:
 
 
 def note_push(session: Session, claim: Claim, push: dict[str, Any]) -> bool:
-    """Note where at a destination this attempt pushes its files to, before the first byte.
+    """Note where at a destination this attempt pushes its files to, before the first byte, and what it began there.
 
     The sweeper finds it whatever becomes of the worker.
     """

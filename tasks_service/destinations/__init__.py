@@ -9,9 +9,9 @@ sweeper.py and cli/.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from tasks_service.errors import ServiceError, TransientError
@@ -50,6 +50,11 @@ class Delivery(Protocol):
         ...
 
 
+def unnoted(upload: str) -> None:
+    """Note nothing of what was begun."""
+    del upload
+
+
 class Destination(Protocol):
     """A bucket of somebody else's. Safe to share between threads; connects lazily."""
 
@@ -63,12 +68,21 @@ class Destination(Protocol):
         ...
 
     def put(
-        self, name: str, *, content_type: str, size: int, mark: str, replaces: Arrived | None
+        self,
+        name: str,
+        *,
+        content_type: str,
+        size: int,
+        mark: str,
+        replaces: Arrived | None,
+        begun: Callable[[str], None] = unnoted,
     ) -> AbstractContextManager[Delivery]:
         """Begin an object of so many bytes, in the place of exactly that one, or of none.
 
-        Leaving the context without `commit`, by any way including BaseException, changes nothing that can be seen and
-        leaves nothing.
+        What is begun and would stay, unseen, if this process died is told to `begun` before its first byte, by the id
+        that `abort` takes; what `begun` raises ends it. Leaving the context without `commit`, by any way including
+        BaseException, changes nothing that can be seen and leaves nothing; it ends nothing that others began under the
+        same name.
         """
         ...
 
@@ -76,8 +90,8 @@ class Destination(Protocol):
         """Delete exactly this object; False if it is not there any more."""
         ...
 
-    def abort(self, name: str, *, begun_before: datetime) -> int:
-        """Give up what was begun under that name before then and is not committed; return how many there were."""
+    def abort(self, name: str, upload: str) -> bool:
+        """Give up exactly what was begun under that name and id; False if it is not there any more."""
         ...
 
     def close(self) -> None:

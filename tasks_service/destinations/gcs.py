@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime
 
 from tasks_service.config import DestinationSettings, GcsSettings
 from tasks_service.destinations import (
@@ -17,6 +16,7 @@ from tasks_service.destinations import (
     DestinationChangedError,
     DestinationError,
     DestinationUnavailableError,
+    unnoted,
 )
 from tasks_service.errors import StorageError, StorageUnavailableError
 from tasks_service.storage import StoredObject, Upload
@@ -53,26 +53,33 @@ class GcsDestination:
 
     @contextmanager
     def put(
-        self, name: str, *, content_type: str, size: int, mark: str, replaces: Arrived | None
+        self,
+        name: str,
+        *,
+        content_type: str,
+        size: int,
+        mark: str,
+        replaces: Arrived | None,
+        begun: Callable[[str], None] = unnoted,
     ) -> Generator[_GcsDelivery]:
-        """Begin an object; see the port."""
-        del size
+        """Begin an object; see the port. A session lapses by itself, so that nothing is told to `begun`."""
+        del size, begun
         generation = 0 if replaces is None else int(replaces.version)
         upload = self._bucket.upload(name, content_type=content_type, mark=mark, replaces=generation)
         with ExitStack() as open_:
             with self._translated():
-                begun = open_.enter_context(upload)
-            yield _GcsDelivery(begun, mark, self._translated)
+                session = open_.enter_context(upload)
+            yield _GcsDelivery(session, mark, self._translated)
 
     def delete(self, arrived: Arrived) -> bool:
         """Delete that generation; False if it is not there any more."""
         with self._translated():
             return self._bucket.delete(arrived.name, generation=int(arrived.version))
 
-    def abort(self, name: str, *, begun_before: datetime) -> int:
+    def abort(self, name: str, upload: str) -> bool:
         """Do nothing: a session that nobody goes on with shows nothing, and lapses."""
-        del name, begun_before
-        return 0
+        del name, upload
+        return False
 
     def close(self) -> None:
         """Close the connections."""

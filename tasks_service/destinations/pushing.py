@@ -12,8 +12,9 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -34,6 +35,8 @@ log = structlog.stdlib.get_logger(__name__)
 Document = dict[str, Any]
 
 _MARK_BYTES = 16
+_LARGE_BYTES = 1 << 30
+"""Begun in another way than a small object, wherever there are two."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def push_files(
     written: Progress,
     former: Collection[str],
     clock: Callable[[], datetime],
+    note: Callable[[Document], None],
 ) -> Document:
     """Push every file, or leave nothing of this push; return what the run's artifact says of it.
 
@@ -109,6 +113,7 @@ def push_files(
         written: how far the attempt was before.
         former: the marks of the run's earlier attempts, whose objects may be replaced.
         clock: the database's; this host's may be wrong.
+        note: stores the note of the push anew, with what was begun since; raises what ends the attempt.
 
     Raises DestinationTakenError, DestinationError, DestinationUnavailableError, DestinationChangedError,
     CorruptUploadError, the storage's errors.
@@ -116,7 +121,7 @@ def push_files(
     began = time.monotonic()
     log.info("push.started", destination=push.destination, folder=push.folder, objects=len(push.files))
     with _counted(push), _taking_back(destination) as arrived:
-        errand = _Errand(push, storage, destination, report, written, former, arrived)
+        errand = _Errand(push, storage, destination, report, written, former, arrived, note)
         pushed = [errand.put(file) for file in push.files]
         pushed_at = clock()
     seconds, size = time.monotonic() - began, sum(one.size for one in arrived)
@@ -132,21 +137,21 @@ def push_files(
     }
 
 
-def remove_left(
-    note: Mapping[str, Any], destination: Destination, *, ended_at: datetime, published: Collection[str]
-) -> int:
+def remove_left(note: Mapping[str, Any], destination: Destination, *, published: Collection[str]) -> int:
     """Delete what an attempt that has ended unpublished left at its destination; return how much that was.
 
-    Only objects of its own mark go, none of those that the run has published, and what was begun under the names
-    before it ended. Raises
-    DestinationUnavailableError, DestinationError; what was deleted until then stays so.
+    Only objects of its own mark go, none of those that the run has published, and of what was begun and not finished
+    only what the note names by its id. Raises DestinationUnavailableError, DestinationError; what was deleted until
+    then stays so.
     """
     gone = 0
     for name in note["objects"]:
         found = destination.look(name) if name not in published else None
         if found is not None and found.mark == note["mark"]:
             gone += destination.delete(found)
-        gone += destination.abort(name, begun_before=ended_at)
+    # The notes of earlier versions have none.
+    for name, upload in note.get("uploads", ()):
+        gone += destination.abort(name, upload)
     return gone
 
 
@@ -161,6 +166,8 @@ class _Errand:
     written: Progress
     former: Collection[str]
     arrived: list[Arrived]
+    note: Callable[[Document], None]
+    uploads: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def put(self, file: Linked) -> Document:
         """Push one file; return what the run's artifact says of it."""
@@ -172,6 +179,7 @@ class _Errand:
             size=file.stored.size,
             mark=self.push.mark,
             replaces=replaces,
+            begun=partial(self._begun, self.push.name_of(file)),
         ) as delivery:
             fault_point("push.begun")
             self._write(file, delivery)
@@ -187,6 +195,11 @@ class _Errand:
             )
         fault_point("push.verified")
         return {"file_name": file.file_name, "uri": self.push.uri_of(file), "bytes": there.size, "crc32c": there.crc32c}
+
+    def _begun(self, name: str, upload: str) -> None:
+        """Note what was begun, so that it is given up if the worker dies."""
+        self.uploads.append((name, upload))
+        self.note(self.push.note | {"uploads": self.uploads})
 
     def _replaceable(self, file: Linked) -> Arrived | None:
         """Return the object that is to be replaced, or None where the name is free."""
@@ -249,7 +262,7 @@ def _taking_back(destination: Destination) -> Generator[list[Arrived]]:
 
 
 def probe(destination: Destination, folder: str) -> None:
-    """Put a small object there, look at it, look for unfinished ones and delete it: all that a push needs a right to.
+    """Put a small object there, look at it and delete it, begin a large one and give it up: all that a push may do.
 
     Raises DestinationUnavailableError, DestinationError.
     """
@@ -257,8 +270,14 @@ def probe(destination: Destination, folder: str) -> None:
     with destination.put(name, content_type="text/plain", size=len(content), mark=mark, replaces=None) as delivery:
         delivery.write(content)
         there = delivery.commit()
-    destination.abort(name, begun_before=datetime.now(UTC))
     if destination.look(name) != there or there.size != len(content):
         raise DestinationError("An object was written, and what the destination says of it differs from what it was.")
     if not destination.delete(there):
         raise DestinationError(f"The probe {name} could not be deleted.")
+    begun: list[str] = []
+    with destination.put(
+        name, content_type="text/plain", size=_LARGE_BYTES, mark=mark, replaces=None, begun=begun.append
+    ):
+        pass
+    for upload in begun:
+        destination.abort(name, upload)  # was given up already, where there is a right to

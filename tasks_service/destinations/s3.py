@@ -16,7 +16,6 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import google_crc32c
@@ -28,6 +27,7 @@ from tasks_service.destinations import (
     DestinationChangedError,
     DestinationError,
     DestinationUnavailableError,
+    unnoted,
 )
 from tasks_service.destinations.s3_errors import LostUploadError, Told
 from tasks_service.errors import ServiceError
@@ -44,7 +44,6 @@ _PART_BYTES = 8 * 1024 * 1024
 _MOST_PARTS = 10_000
 _MEBIBYTE = 1024 * 1024
 _CONNECT_SECONDS = 10.0
-_CLOCKS_DIFFER = timedelta(minutes=1)
 _CLEAN_UP = Patience(seconds=5.0, first=0.2, cap=1.0)
 
 
@@ -91,7 +90,14 @@ class S3Destination:
 
     @contextmanager
     def put(
-        self, name: str, *, content_type: str, size: int, mark: str, replaces: Arrived | None
+        self,
+        name: str,
+        *,
+        content_type: str,
+        size: int,
+        mark: str,
+        replaces: Arrived | None,
+        begun: Callable[[str], None] = unnoted,
     ) -> Generator[_Small | _Large]:
         """Begin an object; see the port."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.version}
@@ -101,8 +107,8 @@ class S3Destination:
             "CacheControl": "private, no-store",
             "Metadata": {MARK: mark},
         }
-        kind = _Small if size <= _PART_BYTES else _Large
-        delivery = kind(self, name, size, mark, described, condition)
+        object_ = (self, name, size, mark, described, condition)
+        delivery = _Small(*object_) if size <= _PART_BYTES else _Large(*object_, begun)
         try:
             delivery.begin()
             yield delivery
@@ -124,21 +130,16 @@ class S3Destination:
             return False
         return True
 
-    def abort(self, name: str, *, begun_before: datetime, patience: Patience | None = None) -> int:
-        """Give up uploads in parts of that name that were begun before then; return how many there were."""
-        found = self.call("list_multipart_uploads", patience, Prefix=name)
-        begun = [one for one in found.get("Uploads", ()) if one["Key"] == name]
-        old = [one["UploadId"] for one in begun if one["Initiated"] <= begun_before + _CLOCKS_DIFFER]
-        for upload in old:
-            self.abort_upload(name, upload, patience=patience)
-        return len(old)
+    def abort(self, name: str, upload: str, *, patience: Patience | None = None) -> bool:
+        """Give up one upload in parts; False if it is not there any more.
 
-    def abort_upload(self, name: str, upload: str, *, patience: Patience | None = None) -> None:
-        """Give up one upload in parts; it may be gone already."""
+        By its id alone: who began another upload of the name cannot be told, and it may be a successor's.
+        """
         try:
             self.call("abort_multipart_upload", patience, Key=name, UploadId=upload)
         except (LostUploadError, _NothingThereError):
-            return
+            return False
+        return True
 
     def settled(self, name: str, mark: str, write: Callable[[], object]) -> Arrived:
         """Let an object appear by a request, and return what the bucket reports of it.
@@ -308,16 +309,33 @@ class _Small(_Delivery):
 class _Large(_Delivery):
     """An object in parts, each kept until the bucket says it has it."""
 
-    _upload: str | None = None
+    def __init__(
+        self,
+        bucket: S3Destination,
+        name: str,
+        size: int,
+        mark: str,
+        described: dict[str, Any],
+        condition: dict[str, Any],
+        begun: Callable[[str], None],
+    ) -> None:
+        super().__init__(bucket, name, size, mark, described, condition)
+        self._begun = begun
+        self._upload: str | None = None
 
     def begin(self) -> None:
-        """Begin the upload."""
+        """Begin the upload, and tell its id before the first part: without parts it costs nothing.
+
+        Where an answer is lost, the upload it was about is known to nobody. It has no part, and never gets one.
+        """
         self._parts: list[dict[str, Any]] = []
         self._part_bytes = part_bytes(self._size)
         self._crc32c: Any = google_crc32c.Checksum()  # the library types its input as unknown
         checksum: dict[str, Any] = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
         begun = self._bucket.call("create_multipart_upload", Key=self._name, **self._described, **checksum)
-        self._upload = begun["UploadId"]
+        upload: str = begun["UploadId"]
+        self._upload = upload
+        self._begun(upload)
 
     def write(self, data: bytes) -> None:
         """Add bytes; whole parts leave at once."""
@@ -354,10 +372,6 @@ class _Large(_Delivery):
         self._parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumCRC32C": checksum})
 
     def _abort(self) -> None:
-        """Give up the upload, and whatever else was begun under the name.
-
-        A worker that was killed may have begun it, or a request whose answer was lost.
-        """
+        """Give up this upload; whatever else was begun under the name is somebody else's, a successor's perhaps."""
         if self._upload is not None and not self._committed:
-            self._bucket.abort_upload(self._name, self._upload, patience=_CLEAN_UP)
-        self._bucket.abort(self._name, begun_before=datetime.now(UTC), patience=_CLEAN_UP)
+            self._bucket.abort(self._name, self._upload, patience=_CLEAN_UP)

@@ -45,7 +45,6 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
 def scene(stage: Stage, bucket: Bucket, tmp_path: Path) -> Scene:
     write_documents(tmp_path, padding=PADDING if bucket.settings.kind == "s3" else 0)
     url = url_of(stage.database)
-    # What was begun there is told by its time, so that the two clocks must not be far apart.
     database = clockwork.fast(stage.database, url, shown=datetime.now(UTC), speed=SPEED)
     database.dispose()
     settings = bucket.told | {"chains": [CHAIN]}
@@ -59,6 +58,7 @@ def test_killed_there_the_next_worker_makes_it_whole(scene: Scene, bucket: Bucke
     scene.run()
     dies(scene, "worker", point)
     scene.finish()
+    scene.place.sweep(later_by=timedelta(hours=3))
     held = bucket.held()
     [beside] = [name for name in held if name.endswith(".manifest.json")]
     name = beside.removesuffix(".manifest.json")

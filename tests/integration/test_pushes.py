@@ -314,6 +314,8 @@ def test_an_answer_that_is_lost_changes_nothing(scene: Scene, moment: str) -> No
     operation, skip = at(scene, moment)
     scene.bucket.faults.lose_answer(operation, skip=skip)
     scene.work(scene.bucket.destinations())
+    # Whose an upload is whose creation was not answered cannot be told; without a part it costs nothing.
+    assert scene.bucket.lapse() == (operation == "upload.create")
     scene.assert_whole(content)
 
 
@@ -517,6 +519,30 @@ def test_what_could_not_be_taken_back_is_swept(scene: Scene) -> None:
     assert scene.bucket.faults.count("object.*") == 0
 
 
+@pytest.mark.parametrize("point", ["push.begun", "push.complete"])
+def test_what_a_push_began_and_could_not_give_up_is_swept_and_nothing_else(
+    house: House, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Where uploads stay: what somebody else has begun under the same name goes on."""
+    monkeypatch.setattr("tasks_service.destinations.s3._CLEAN_UP", HASTE)
+    scene = Scene(house, bucket_of("s3", request))
+    scene.aim()
+    content = many(scene)
+    scene.bucket.faults.fail("upload.abort", status=503, times=1000)
+    with struck(point, lambda: fail_for_good(scene)):
+        scene.work()
+    scene.bucket.faults.clear()
+    assert scene.bucket.unfinished() == [scene.name]
+    theirs = scene.bucket.destinations().get(NAME, chain=1764)
+    with theirs.put(scene.name, content_type="x", size=len(content), mark="x", replaces=None) as delivery:
+        delivery.write(content)
+        assert scene.sweep() == 1
+        assert scene.bucket.unfinished() == [scene.name]
+        delivery.commit()
+    assert scene.bucket.held() == {scene.name: content}
+    assert scene.bucket.unfinished() == []
+
+
 def test_what_is_left_is_given_up_after_a_week_and_told(scene: Scene) -> None:
     left_behind(scene)
     gone = Destinations()
@@ -600,7 +626,9 @@ def test_the_doctors_probe_needs_every_right_and_leaves_nothing(scene: Scene) ->
     destination = scene.bucket.destinations(hasty=True).get(NAME, chain=1764)
     probe(destination, PREFIX)
     assert scene.bucket.held() == {}
-    for operation in (scene.bucket.creation, scene.bucket.deletion):
+    assert scene.bucket.unfinished() == []
+    rights = [scene.bucket.creation, scene.bucket.deletion]
+    for operation in rights + (["upload.create", "upload.abort"] if scene.bucket.settings.kind == "s3" else []):
         scene.bucket.faults.fail(operation, status=403, times=1000)
         with pytest.raises(DestinationError, match=scene.bucket.settings.bucket):
             probe(destination, PREFIX)
