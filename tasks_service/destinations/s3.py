@@ -149,9 +149,11 @@ class S3Destination:
         """
         try:
             write()
-        except (DestinationChangedError, LostUploadError):
+        except (_NothingThereError, DestinationChangedError, LostUploadError) as error:
             found = self.look(name)
             if found is None or found.mark != mark:
+                if isinstance(error, _NothingThereError):
+                    raise DestinationChangedError from error  # what was to be replaced is gone
                 raise
         else:
             found = self.look(name)
