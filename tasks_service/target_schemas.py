@@ -38,6 +38,7 @@ _OPTIONS = {
     "bom": {"type": "boolean", "default": False},
     "formula_guard": {"enum": ["off", "escape"], "default": "off"},
     "null": {"type": "string", "maxLength": 100, "default": ""},
+    "timezone": {"type": "string"},
     "nested": {"enum": ["json", "flatten", "explode"], "default": "json"},
     "explode": {"type": "string"},
     "typed": {"type": "boolean", "default": True},
@@ -116,8 +117,9 @@ class Target(BaseModel):
         None,
         description="How the file is written. csv: delimiter, quote, escape (before a quote inside quotes; the quote "
         "itself by default), quoting, header, line_ending, encoding, bom, formula_guard (`escape`: no cell starts a "
-        "formula); xlsx: dates (`excel`: dates of a spreadsheet, in UTC, instead of texts); csv and xlsx: null (what "
-        "stands where there is no value; in csv never quoted, so that it is no text); parquet and xml: typed "
+        "formula); xlsx: dates (`excel`: dates of a spreadsheet, in UTC or `timezone`, instead of texts); csv, xlsx: "
+        "null (what stands where no value is; in csv never quoted, so that it is no text), timezone (an IANA zone "
+        "in which instants of date fields are written, with their offset); parquet and xml: typed "
         "(`false`: every column is text). csv, parquet, xlsx and xml: nested: a nested list is a JSON cell, a list for "
         "each field of its elements (`flatten`), or has a row an element (`explode`; the option `explode` names the "
         "list where the index has several).",

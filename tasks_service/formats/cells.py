@@ -16,6 +16,7 @@ from tasks_service.formats.csv_query import CHUNK, WIDE, irregular, pointer
 from tasks_service.formats.engine import Engine
 from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.flatten import Flattener, Spellings
+from tasks_service.formats.local_times import LocalTimes
 from tasks_service.sources import Documents
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ JSON = "json_extract"
 class Cells:
     """Takes the cells of pages. One a file, used by several threads."""
 
-    def __init__(self, columns: Sequence[AnyColumn], engine: Engine, form: str) -> None:
-        """Take the columns in order, and TEXT or JSON."""
+    def __init__(
+        self, columns: Sequence[AnyColumn], engine: Engine, form: str, local: LocalTimes | None = None
+    ) -> None:
+        """Take the columns in order, TEXT or JSON, and how instants are written where not as they are."""
         self._engine = engine
         self._width = len(columns)
         composition = Composition(columns)
@@ -44,8 +47,9 @@ class Cells:
         paths = [pointer(field.path) for field in fields] + [pointer(watch.path) for watch in watched]
         tests = [irregular(watch, len(fields) + position) for position, watch in enumerate(watched)]
         wide = len(fields) > WIDE
-        self._query = None if wide else _query(form, f"[{', '.join(map(literal, paths))}]", cells, " OR ".join(tests))
-        self._flat_query = _query(form, "'$[*]'", cells, "")
+        by_path = _values(form, f"[{', '.join(map(literal, paths))}]", local)
+        self._query = None if wide else _query(by_path, cells, " OR ".join(tests))
+        self._flat_query = _query(_values(form, "'$[*]'", local), cells, "")
 
     def of(self, documents: Documents) -> Iterator[list[Any]]:
         """Yield an Arrow array of texts for each column, for a piece of the page at a time.
@@ -80,9 +84,14 @@ class Cells:
         return [compute.list_element(values, position) for position in range(self._width)]
 
 
-def _query(form: str, paths: str, cells: str, odd: str) -> str:
+def _values(form: str, paths: str, local: LocalTimes | None) -> str:
+    found = f"(SELECT CAST({form}(document, {paths}) AS VARCHAR[]) AS v FROM {CHUNK})"  # noqa: S608 -- as below
+    return found if local is None else local.applied(found, quoted=form == JSON)
+
+
+def _query(values: str, cells: str, odd: str) -> str:
     # A caller's text is only ever inside literal().
     return (
         f"SELECT {cells} AS cells, coalesce({odd or 'false'}, false) AS irregular "  # noqa: S608
-        f"FROM (SELECT CAST({form}(document, {paths}) AS VARCHAR[]) AS v FROM {CHUNK})"
+        f"FROM {values}"
     )

@@ -24,6 +24,7 @@ from tasks_service.formats.engine import Engine
 from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.flatten import Flattener, Spellings
 from tasks_service.formats.formulas import SEPARATORS, starts_formula
+from tasks_service.formats.local_times import LocalTimes
 from tasks_service.sources import Documents
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class CsvEncoder:
 
     extension = "csv"
 
-    def __init__(self, columns: Sequence[AnyColumn], options: CsvOptions) -> None:
-        """Take the columns in order, at least one."""
+    def __init__(self, columns: Sequence[AnyColumn], options: CsvOptions, local: LocalTimes | None = None) -> None:
+        """Take the columns in order, at least one, and how their instants are written where not as they are."""
         self._options = options
         self.content_type = f"text/csv; charset={options.encoding}"
         header = _header(columns, options)
@@ -63,9 +64,9 @@ class CsvEncoder:
         composition = Composition(columns)
         self._spellings = Spellings(composition.fields)
         self._flattener = Flattener(composition.fields)
-        regular = partial(rows_query, composition, self._spellings.watched, options)
+        regular = partial(rows_query, composition, self._spellings.watched, options, local)
         self._queries = None if len(composition.fields) > WIDE else _Queries.of(regular, options)
-        self._flat_queries = _Queries.of(partial(flat_rows_query, composition, options), options)
+        self._flat_queries = _Queries.of(partial(flat_rows_query, composition, options, local), options)
         self._says_mark = any(_MARK.decode() in text for text in (options.delimiter, *composition.literals))
         self._engine = Engine(self.extension)
 

@@ -16,6 +16,7 @@ from tasks_service.formats.file_columns import AnyColumn
 from tasks_service.formats.formulas import SEPARATORS, starts_formula
 from tasks_service.formats.nested import NESTED_OPTIONS, nested_option_faults
 from tasks_service.formats.null_text import NULL_OPTION, null_faults
+from tasks_service.formats.zone_option import ZONE_OPTION, zone_faults
 
 _CHOICES: Final[dict[str, tuple[str | bool, ...]]] = {
     "header": (True, False),
@@ -27,7 +28,7 @@ _CHOICES: Final[dict[str, tuple[str | bool, ...]]] = {
 }
 """Options of few values, each with its values, the default first."""
 
-OPTIONS: Final = ("delimiter", "quote", "escape", *_CHOICES, NULL_OPTION, *NESTED_OPTIONS)
+OPTIONS: Final = ("delimiter", "quote", "escape", *_CHOICES, NULL_OPTION, ZONE_OPTION, *NESTED_OPTIONS)
 UNICODE: Final = ("utf-8", "utf-16")
 """The encodings that have every character."""
 
@@ -107,7 +108,7 @@ def csv_faults(options: Mapping[str, Any]) -> list[Fault]:
         for name, values in _CHOICES.items()
         if not any(options.get(name, values[0]) is value or _is_text(options.get(name), value) for value in values)
     ]
-    faults += _character_faults(options) + null_faults(options)
+    faults += _character_faults(options) + null_faults(options) + zone_faults(options)
     unsound = {fault.pointer.rpartition("/")[2] for fault in faults}
     given = {name: value for name, value in options.items() if name in OPTIONS and name not in unsound}
     return faults + _clashes(given, unsound) + nested_option_faults(options)
@@ -228,4 +229,4 @@ def header_faults(columns: Sequence[AnyColumn], options: CsvOptions) -> list[Fau
 
 def csv_options(options: Mapping[str, Any]) -> CsvOptions:
     """Return options that have no faults as an object."""
-    return CsvOptions(**{name: value for name, value in options.items() if name not in NESTED_OPTIONS})
+    return CsvOptions(**{name: value for name, value in options.items() if name not in (*NESTED_OPTIONS, ZONE_OPTION)})

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from tasks_service.formats.composition import Composition, literal
 from tasks_service.formats.csv_options import CsvOptions
 from tasks_service.formats.formulas import FORMULA_STARTS, NUMERIC, SEPARATORS, starts_formula
+from tasks_service.formats.local_times import LocalTimes
 
 CHUNK = "chunk"
 """The name under which a statement reads the chunk."""
@@ -38,7 +39,9 @@ def pointer(path: Sequence[str]) -> str:
     return "".join("/" + member.replace("~", "~0").replace("/", "~1") for member in path)
 
 
-def rows_query(composition: Composition, watched: Sequence[Watch], options: CsvOptions, mark: str = "") -> str:
+def rows_query(
+    composition: Composition, watched: Sequence[Watch], options: CsvOptions, local: LocalTimes | None, mark: str = ""
+) -> str:
     """Return the statement for regular documents: every field by its path. `mark` is put before suspicious cells.
 
     The cells are made by one lambda over the list of values. An expression for each column runs a little faster but
@@ -48,12 +51,18 @@ def rows_query(composition: Composition, watched: Sequence[Watch], options: CsvO
     paths = [pointer(field.path) for field in composition.fields] + [pointer(watch.path) for watch in watched]
     values = f"json_extract_string(document, [{', '.join(map(literal, paths))}])"
     found = [irregular(watch, width + position) for position, watch in enumerate(watched)]
-    return _statement(values, composition.texts(), " OR ".join(found) or "false", options, mark)
+    return _statement(_values(values, local), composition.texts(), " OR ".join(found) or "false", options, mark)
 
 
-def flat_rows_query(composition: Composition, options: CsvOptions, mark: str = "") -> str:
+def flat_rows_query(composition: Composition, options: CsvOptions, local: LocalTimes | None, mark: str = "") -> str:
     """Return the statement for documents that flatten.py has made: each an array of the fields' values."""
-    return _statement("json_extract_string(document, '$[*]')", composition.texts(), "false", options, mark)
+    values = _values("json_extract_string(document, '$[*]')", local)
+    return _statement(values, composition.texts(), "false", options, mark)
+
+
+def _values(values: str, local: LocalTimes | None) -> str:
+    found = f"(SELECT {values} AS v FROM {CHUNK})"  # noqa: S608 -- made of literals
+    return found if local is None else local.applied(found)
 
 
 def _statement(values: str, cells: str, odd: str, options: CsvOptions, mark: str) -> str:
@@ -63,7 +72,7 @@ def _statement(values: str, cells: str, odd: str, options: CsvOptions, mark: str
     # Every part is made of literals above; a caller's text is only ever inside literal().
     return (
         f"SELECT encode(string_agg({row} || {end}, '')), count(*), "  # noqa: S608
-        f"coalesce(bool_or({odd}), false) FROM (SELECT {values} AS v FROM {CHUNK})"
+        f"coalesce(bool_or({odd}), false) FROM {values}"
     )
 
 

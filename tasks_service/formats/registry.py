@@ -30,6 +30,7 @@ from tasks_service.formats.xlsx_options import xlsx_faults
 from tasks_service.formats.xml_encoder import XmlEncoder
 from tasks_service.formats.xml_options import xml_faults
 from tasks_service.formats.xml_schema import ElementType, element_type, schema
+from tasks_service.formats.zone_option import local_times
 
 __all__ = [
     "COLUMN_FORMATS",
@@ -49,7 +50,8 @@ def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Enco
     given = options_of(target)
     options, columns = csv_options(given), chosen_columns(target, catalog, index)
     _refuse(header_faults(columns, options))
-    return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options))
+    local = local_times(given, columns, catalog)
+    return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options, local))
 
 
 def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
@@ -58,8 +60,11 @@ def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Enc
     as_dates = given.get("dates") == "excel"
     dates = [as_dates and described(column, catalog)["type"] == "date" for column in columns]
     name, null = str(target.get("export_index") or "export"), given.get("null", "")
+    local = local_times(given, columns, catalog)
     return exploding(
-        exploded_path(given, catalog), columns, lambda columns: XlsxEncoder(columns, name, dates=dates, null=null)
+        exploded_path(given, catalog),
+        columns,
+        lambda columns: XlsxEncoder(columns, name, dates=dates, null=null, local=local),
     )
 
 

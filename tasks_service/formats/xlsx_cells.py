@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 ROW: Final = "\0"
@@ -70,10 +70,13 @@ def escaped(text: str) -> str:
 class CellMaker:
     """Makes the cells of one column."""
 
-    def __init__(self, position: int, styles: Sequence[int], *, dates: bool = False, null: str = "") -> None:
+    def __init__(
+        self, position: int, styles: Sequence[int], *, dates: bool = False, null: str = "", zone: tzinfo = UTC
+    ) -> None:
         """Take the column's position from 0, and the workbook's styles.
 
-        With `dates` its dates become a spreadsheet's. `null` is the text where there is no value; "" makes no cell.
+        With `dates` its dates become a spreadsheet's, as a clock in `zone` shows them. `null` is the text where there
+        is no value; "" makes no cell.
         """
         start = f'<c r="{column_letters(position)}{ROW}"'
         self._start = start
@@ -83,6 +86,7 @@ class CellMaker:
         self._bools = {word: f'{start} t="b"><v>{int(word == "true")}</v></c>' for word in ("true", "false")}
         self._styles = styles
         self._dates = dates
+        self._zone = zone
         self._null = self.text(null) if null else ""
 
     def cell(self, raw: str | None) -> str:
@@ -112,7 +116,7 @@ class CellMaker:
         return self.text(text).replace(self._start, style, 1)
 
     def _date(self, text: str) -> str | None:
-        """Return the cell of a day or an instant, in UTC; None of what a spreadsheet's date cannot hold exactly."""
+        """Return the cell of a day or an instant; None of what a spreadsheet's date cannot hold exactly."""
         try:
             if _DAY.fullmatch(text):
                 return self._dated(datetime.fromisoformat(text).replace(tzinfo=UTC), DAY_STYLE)
@@ -121,7 +125,7 @@ class CellMaker:
                 return None
             day, time, fraction, offset = found.groups()
             zone = "+00:00" if offset in (None, "Z", "z") else offset
-            moment = datetime.fromisoformat(f"{day}T{time}{zone}").astimezone(UTC)
+            moment = self._wall(datetime.fromisoformat(f"{day}T{time}{zone}"))
         except (ValueError, OverflowError):
             return None
         return self._dated(moment + timedelta(milliseconds=int((fraction or "0").ljust(3, "0"))))
@@ -131,9 +135,13 @@ class CellMaker:
         if not _MILLISECONDS.fullmatch(raw):
             return None
         try:
-            return self._dated(_EPOCH + timedelta(milliseconds=int(raw)))
+            return self._dated(self._wall(_EPOCH + timedelta(milliseconds=int(raw))))
         except OverflowError:
             return None
+
+    def _wall(self, moment: datetime) -> datetime:
+        """Return what a clock in the zone shows at a moment: a spreadsheet's date has no zone."""
+        return moment.astimezone(self._zone).replace(tzinfo=UTC)
 
     def _dated(self, moment: datetime, style: int | None = None) -> str | None:
         if moment < _FIRST_DAY:

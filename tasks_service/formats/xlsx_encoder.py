@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 from typing import Any, Final, cast
 
 from tasks_service.errors import Fault, UnfitDocumentError
@@ -17,6 +18,7 @@ from tasks_service.formats import Encoded
 from tasks_service.formats.cells import JSON, Cells
 from tasks_service.formats.engine import Engine
 from tasks_service.formats.file_columns import AnyColumn
+from tasks_service.formats.local_times import LocalTimes
 from tasks_service.formats.sink import Sink
 from tasks_service.formats.xlsx_cells import LONGEST, ROW, CellMaker, TooLongError, escaped
 from tasks_service.formats.xlsx_workbook import SheetFrame, Workbook, sheet_member, sheet_name
@@ -61,21 +63,32 @@ class XlsxEncoder:
     content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
     joints = None
 
-    def __init__(self, columns: Sequence[AnyColumn], name: str, *, dates: Sequence[bool] = (), null: str = "") -> None:
+    def __init__(
+        self,
+        columns: Sequence[AnyColumn],
+        name: str,
+        *,
+        dates: Sequence[bool] = (),
+        null: str = "",
+        local: LocalTimes | None = None,
+    ) -> None:
         """Take the columns in order, without a fault, and the first sheet's name.
 
-        `dates` tells which columns hold dates that become a spreadsheet's; `null` is the text where there is no value.
+        `dates` tells which columns hold dates that become a spreadsheet's; `null` is the text where there is no value;
+        `local` is how instants are written where not as they are.
         """
         self._headers = [column.header for column in columns]
         self._name = name
         # The first sheet is the one that is shown; all others are like the second.
         workbook = Workbook.of([sheet_name(name, number) for number in range(2)])
         self._frames = workbook.sheets
+        zone = UTC if local is None else local.zone
         are_dates = dates or [False] * len(columns)
         self._makers = [
-            CellMaker(position, workbook.styles, dates=date, null=null) for position, date in enumerate(are_dates)
+            CellMaker(position, workbook.styles, dates=date, null=null, zone=zone)
+            for position, date in enumerate(are_dates)
         ]
-        self._cells = Cells(columns, Engine(self.extension), JSON)
+        self._cells = Cells(columns, Engine(self.extension), JSON, local)
 
     def encode(self, documents: Documents) -> Encoded:
         """Encode one page. Raises UnfitDocumentError where a text is longer than a cell may be."""

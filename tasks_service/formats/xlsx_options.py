@@ -12,8 +12,9 @@ from typing import Any
 from tasks_service.errors import Fault
 from tasks_service.formats.nested import NESTED_OPTIONS, nested_option_faults
 from tasks_service.formats.null_text import NULL_OPTION, null_faults
+from tasks_service.formats.zone_option import ZONE_OPTION, zone_faults
 
-OPTIONS = ("dates", NULL_OPTION, *NESTED_OPTIONS)
+OPTIONS = ("dates", NULL_OPTION, ZONE_OPTION, *NESTED_OPTIONS)
 _POINTER = "/target/options"
 
 
@@ -26,4 +27,4 @@ def xlsx_faults(options: Mapping[str, Any]) -> list[Fault]:
     ]
     if options.get("dates", "text") not in ("text", "excel"):
         faults.append(Fault(f"{_POINTER}/dates", "invalid_option", "dates is text or excel."))
-    return faults + null_faults(options) + nested_option_faults(options)
+    return faults + null_faults(options) + zone_faults(options) + nested_option_faults(options)

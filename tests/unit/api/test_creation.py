@@ -141,6 +141,8 @@ TARGETS: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"export_format": "xlsx", "options": {"dates": "iso"}}, {"/target/options/dates": "invalid_option"}),
     ({"options": {"null": 0}}, {"/target/options/null": "invalid_option"}),
     ({"options": {"null": "n,a"}}, {"/target/options/null": "clash"}),
+    ({"options": {"timezone": "Mars/Base"}}, {"/target/options/timezone": "unknown_zone"}),
+    ({"export_format": "parquet", "options": {"timezone": "UTC"}}, {"/target/options/timezone": "unknown_option"}),
     ({"export_format": "parquet", "options": {"null": "-"}}, {"/target/options/null": "unknown_option"}),
     ({"export_format": "parquet", "compression": "zstd"}, {"/target": "clash"}),
     ({"export_format": "parquet", "split": {"bytes": 1000}}, {"/target/split/bytes": "not_with_format"}),
