@@ -296,8 +296,7 @@ class Schedules(RuleBasedStateMachine):
         for one, line in zip(ordered, lines, strict=True):
             outcome, why = expected[one]
             assert (line["outcome"], line["reason"]) == (outcome, why if outcome == "skipped" else None), one
-        for line in lines:
-            own = [run for run in task.runs if text(run.occurrence) == line["occurrence"] and run.kind != "manual"]
+            own = [run for run in task.runs if run.occurrence == one and run.kind != "manual"]
             assert [(run["kind"], run["state"]) for run in line["runs"]] == [(run.kind, run.state) for run in own]
 
     def _lines(self, task: OfTask, caller: Api) -> Iterator[dict[str, Any]]:

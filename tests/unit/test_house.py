@@ -39,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "schedule": LEAVES | {"cron", "trigger", "zones"},
     "executors": LEAVES,
     "sources": LEAVES,
-    "formats": LEAVES | {"sources"},
+    "formats": LEAVES | {"sources", "zones"},
     "storage": LEAVES,
     "database": LEAVES | {"zones"},
     "destinations": LEAVES | {"artifacts", "order", "progress", "storage"},
