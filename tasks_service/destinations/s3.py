@@ -107,8 +107,8 @@ class S3Destination:
             "CacheControl": "private, no-store",
             "Metadata": {MARK: mark},
         }
-        object_ = (self, name, size, mark, described, condition)
-        delivery = _Small(*object_) if size <= _PART_BYTES else _Large(*object_, begun)
+        kind = _Small if size <= _PART_BYTES else _Large
+        delivery = kind(self, name, size, mark, described, condition, begun)
         try:
             delivery.begin()
             yield delivery
@@ -248,8 +248,10 @@ class _Delivery:
         mark: str,
         described: dict[str, Any],
         condition: dict[str, Any],
+        begun: Callable[[str], None],
     ) -> None:
         self._bucket = bucket
+        self._begun = begun
         self._name = name
         self._size = size
         self._mark = mark
@@ -311,19 +313,7 @@ class _Small(_Delivery):
 class _Large(_Delivery):
     """An object in parts, each kept until the bucket says it has it."""
 
-    def __init__(
-        self,
-        bucket: S3Destination,
-        name: str,
-        size: int,
-        mark: str,
-        described: dict[str, Any],
-        condition: dict[str, Any],
-        begun: Callable[[str], None],
-    ) -> None:
-        super().__init__(bucket, name, size, mark, described, condition)
-        self._begun = begun
-        self._upload: str | None = None
+    _upload: str | None = None
 
     def begin(self) -> None:
         """Begin the upload, and tell its id before the first part: without parts it costs nothing.
