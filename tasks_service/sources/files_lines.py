@@ -71,9 +71,10 @@ def _measured(path: str) -> tuple[int, int]:
         for line in iter(partial(file.readline, MAX_DOCUMENT + 1), b""):
             longest = max(longest, len(line))
             documents += not line.isspace()
-        file.seek(0)
-        if any(b"\x01" in block for block in iter(partial(file.read, 1024 * 1024), b"")):
-            raise SourceError("The files of the index hold a control character (U+0001), which no JSON document does.")
+            if b"\x01" in line:
+                raise SourceError(
+                    "The files of the index hold a control character (U+0001), which no JSON document does."
+                )
     return longest, documents
 
 
