@@ -49,7 +49,7 @@ def run_export(
         report(Progress(total=snapshot.total))
         if snapshot.total == 0 and not _wants_empty_file(order):
             return Exported(artifact=None, objects=(), query=snapshot.query)
-        encoder = encoder_for(order.target, snapshot.catalog, order.index)
+        encoder = encoder_for(order.target, snapshot.catalog, order.index, rules=order.output_rules)
         if board is not None and is_divided(order, snapshot, encoder, board):
             result = export_parts(order, snapshot, encoder, committed, board, report)
         else:

@@ -118,7 +118,7 @@ class Helper:
 
         storage = self._services.storage
         with self._services.source.resume(claim.handle) as snapshot:
-            encoder = encoder_for(order.target, snapshot.catalog, order.index)
+            encoder = encoder_for(order.target, snapshot.catalog, order.index, rules=order.output_rules)
             file = write_part(order, part_of(claim.part, claim.folder), snapshot, encoder, storage, check)
         database = self._services.database
         if not database.retrying(lambda s: parts.finish_part(s, claim.part, now=database.now(s), file=file.to_json())):

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from tasks_service.config import IndexSettings
 from tasks_service.errors import ZoneGoneError
+from tasks_service.zones import Rules
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class ExportOrder:
         segment: its rules; None for every row of the chain.
         zone: the name of its time zone.
         clock: that zone, by the rules that hold for the whole service; None where nobody knows it any more.
+        output_rules: the rules of the zone in which the file's instants are written; None where it asks for none.
         now: the run's occurrence, from which relative rules are measured.
         folder: where in the storage the attempt writes, and no other.
         file_name: what the result is called as a whole.
@@ -47,6 +49,7 @@ class ExportOrder:
     saved_segment: tuple[int, int] | None = None
     most_files: int = 1
     part_rows: int = 0
+    output_rules: Rules | None = None
 
     def local(self) -> ZoneInfo:
         """Return the clock by which the order's days begin; raise ZoneGoneError where there is none."""

@@ -12,7 +12,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -43,10 +43,12 @@ from tasks_service.errors import (
 from tasks_service.export import run_export
 from tasks_service.fault_points import fault_point
 from tasks_service.filenames import file_name
+from tasks_service.formats.zone_option import zone_asked_for
 from tasks_service.helping import Helper
 from tasks_service.lease import Drain, Lease
 from tasks_service.loops import Loops, attempted
 from tasks_service.order import ExportOrder
+from tasks_service.zones import Rules
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -230,7 +232,8 @@ class Worker:
         )
         folder = f"{settings.storage.prefix}/{claim.chain}/{claim.task_id}/{claim.run_id}"
         version = trigger.get("segment_version")
-        rules = self._services.database.retrying(lambda session: zone_rules.known(session, zones.name_in(trigger)))
+        clock, output = zones.name_in(trigger), zone_asked_for(target.get("options") or {})
+        rules = self._rules({clock} if output is None else {clock, output})
         return ExportOrder(
             task=claim.task_id,
             run=claim.run_id,
@@ -238,8 +241,9 @@ class Worker:
             index=index,
             target=target,
             segment=trigger.get("segment"),
-            zone=zones.name_in(trigger),
-            clock=rules and rules.zone,
+            zone=clock,
+            clock=rules[clock].zone if clock in rules else None,
+            output_rules=None if output is None else rules.get(output),
             now=claim.occurrence,
             # The lease token grows with every claim: no other attempt can share this folder.
             folder=f"{folder}/{claim.attempt_number}-{claim.lease_token}",
@@ -252,6 +256,11 @@ class Worker:
             most_files=settings.limits.files_per_run,
             part_rows=self._settings.part_rows,
         )
+
+    def _rules(self, names: set[str]) -> Mapping[str, Rules]:
+        """Return the rules of zones that hold for the whole service: parts by other workers are to read the same."""
+        database = self._services.database
+        return database.retrying(lambda session: zone_rules.held(session, names, now=database.now(session)))
 
     def _name_object(self, claim: Claim, name: str) -> None:
         """Note where the attempt writes, before its first byte: the sweeper finds it whatever becomes of us."""

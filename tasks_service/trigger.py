@@ -12,10 +12,10 @@ import difflib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
+from tasks_service import zones
 from tasks_service.cron import Cron, CronError, parse_cron
 from tasks_service.errors import Fault
 
@@ -116,23 +116,13 @@ def _segment_id(value: object, faults: list[Fault]) -> int | None:
     return found
 
 
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    # Names of this machine's own choice, not zones.
-    return frozenset(available_timezones() - {"localtime", "Factory"})
-
-
 def _zone(name: object, faults: list[Fault]) -> ZoneInfo | None:
-    if isinstance(name, str) and name in _zones():
+    if isinstance(name, str) and name in zones.names():
         return ZoneInfo(name)
     if not isinstance(name, str):
         faults.append(_fault("timezone", "wrong_type", 'must be a string, e.g. "Europe/Amsterdam"'))
         return None
-    by_case = {zone.casefold(): zone for zone in _zones()}
-    near = difflib.get_close_matches(name.strip().replace(" ", "_").casefold(), by_case, n=1)
-    hint = f"did you mean {by_case[near[0]]}?" if near else 'write a name like "Europe/Amsterdam" or "UTC".'
-    detail = f"`timezone` names no time zone of the IANA database; {hint}"
-    faults.append(Fault(f"{_POINTER}/timezone", "unknown_zone", detail))
+    faults.append(Fault(f"{_POINTER}/timezone", "unknown_zone", f"`timezone` {zones.unknown_name(name)}"))
     return None
 
 

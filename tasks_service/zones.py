@@ -8,6 +8,7 @@ is used only where PYTHONTZPATH names it.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import re
@@ -68,6 +69,20 @@ def rules_of(name: str) -> Rules | None:
     return None
 
 
+@cache
+def names() -> frozenset[str]:
+    """Return the names of the zones this host has, without a machine's own choice; read once, until `forget`."""
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
+def unknown_name(name: str) -> str:
+    """Say that a name is none of a zone, and what would be one."""
+    by_case = {zone.casefold(): zone for zone in names()}
+    near = difflib.get_close_matches(name.strip().replace(" ", "_").casefold(), by_case, n=1)
+    hint = f"did you mean {by_case[near[0]]}?" if near else 'write a name like "Europe/Amsterdam" or "UTC".'
+    return f"names no time zone of the IANA database; {hint}"
+
+
 def name_in(trigger: Mapping[str, Any]) -> str:
     """Return the name of a stored trigger's zone."""
     return trigger.get("timezone") or "UTC"
@@ -76,6 +91,7 @@ def name_in(trigger: Mapping[str, Any]) -> str:
 def forget() -> None:
     """Read zones anew from now on: the data of a host may be replaced under a running process."""
     rules_of.cache_clear()
+    names.cache_clear()
 
 
 def release() -> str:

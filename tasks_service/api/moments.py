@@ -6,25 +6,20 @@ What lives here: reading, with a fault that says what would be right. What a tri
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
+from tasks_service import zones
 from tasks_service.errors import Fault
 
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
 def read_zone(name: Any, pointer: str) -> ZoneInfo | Fault:  # noqa: ANN401 -- whatever was sent
     """Return the IANA zone of that name, or the fault of a name that is none."""
-    if isinstance(name, str) and name in _zones():
+    if isinstance(name, str) and name in zones.names():
         return ZoneInfo(name)
-    return Fault(pointer, "unknown_zone", 'Name a time zone of the IANA database, e.g. "Europe/Amsterdam" or "UTC".')
+    return Fault(pointer, "unknown_zone", f"{name!r:.100} {zones.unknown_name(str(name))}")
 
 
 def read_moment(text: Any, pointer: str, zone: ZoneInfo | None = None) -> datetime | Fault:  # noqa: ANN401

@@ -30,7 +30,8 @@ from tasks_service.formats.xlsx_options import xlsx_faults
 from tasks_service.formats.xml_encoder import XmlEncoder
 from tasks_service.formats.xml_options import xml_faults
 from tasks_service.formats.xml_schema import ElementType, element_type, schema
-from tasks_service.formats.zone_option import local_times
+from tasks_service.formats.zone_option import ZONE_OPTION, local_times
+from tasks_service.zones import Rules
 
 __all__ = [
     "COLUMN_FORMATS",
@@ -46,21 +47,21 @@ __all__ = [
 ]
 
 
-def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings, rules: Rules | None) -> Encoder:
     given = options_of(target)
     options, columns = csv_options(given), chosen_columns(target, catalog, index)
     _refuse(header_faults(columns, options))
-    local = local_times(given, columns, catalog)
+    local = local_times(given, columns, catalog, rules)
     return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options, local))
 
 
-def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings, rules: Rules | None) -> Encoder:
     given, columns = options_of(target), chosen_columns(target, catalog, index)
     _refuse(sheet_faults(columns))
     as_dates = given.get("dates") == "excel"
     dates = [as_dates and described(column, catalog)["type"] == "date" for column in columns]
     name, null = str(target.get("export_index") or "export"), given.get("null", "")
-    local = local_times(given, columns, catalog)
+    local = local_times(given, columns, catalog, rules)
     return exploding(
         exploded_path(given, catalog),
         columns,
@@ -68,7 +69,7 @@ def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Enc
     )
 
 
-def _parquet(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+def _parquet(target: dict[str, Any], catalog: Catalog, index: IndexSettings, _rules: Rules | None) -> Encoder:
     given, columns = options_of(target), chosen_columns(target, catalog, index)
     exploded = exploded_path(given, catalog)
     types = [
@@ -85,7 +86,7 @@ def _refuse(faults: list[Fault]) -> None:
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
 
 
-def _xml(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
+def _xml(target: dict[str, Any], catalog: Catalog, index: IndexSettings, _rules: Rules | None) -> Encoder:
     columns, types = _elements(target, catalog, index)
     exploded = exploded_path(options_of(target), catalog)
     return exploding(exploded, columns, lambda columns: XmlEncoder(columns, types))
@@ -98,10 +99,10 @@ def _elements(
     return columns, [element_type(column, catalog, typed=typed) for column in columns]
 
 
-_ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings], Encoder]]] = {
+_ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings, Rules | None], Encoder]]] = {
     "csv": _csv,
-    "json": lambda _target, _catalog, _index: JsonEncoder(),
-    "jsonl": lambda _target, _catalog, _index: JsonLinesEncoder(),
+    "json": lambda _target, _catalog, _index, _rules: JsonEncoder(),
+    "jsonl": lambda _target, _catalog, _index, _rules: JsonLinesEncoder(),
     "parquet": _parquet,
     "xlsx": _xlsx,
     "xml": _xml,
@@ -127,8 +128,10 @@ JOINED_FORMATS: Final = ("csv", "json", "jsonl", "xml")
 """The formats whose files grow row by row, so that one can end at a number of bytes (`Encoder.joints`)."""
 
 
-def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> Encoder:
-    """Return the encoder of one file.
+def encoder_for(
+    target: dict[str, Any], catalog: Catalog, index: IndexSettings, *, rules: Rules | None = None
+) -> Encoder:
+    """Return the encoder of one file; `rules` are those of the zone it names (this host's, where none are given).
 
     Raises InvalidRequestError for an unknown format or option, and where the index lacks a column that is asked for.
     """
@@ -136,8 +139,10 @@ def encoder_for(target: dict[str, Any], catalog: Catalog, index: IndexSettings) 
     if name not in _ENCODERS:
         raise InvalidRequestError(f"Unknown format {name!r}; use one of {', '.join(FORMATS)}.")
     options = options_of(target)
-    _refuse(check_options(name, options) or explosion_faults(options, catalog))
-    return _ENCODERS[name](target, catalog, index)
+    # A zone whose rules are given is one, whether this host knows it or not.
+    own = options if rules is None else {key: value for key, value in options.items() if key != ZONE_OPTION}
+    _refuse(check_options(name, own) or explosion_faults(options, catalog))
+    return _ENCODERS[name](target, catalog, index, rules)
 
 
 def described_columns(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> list[dict[str, Any]] | None:

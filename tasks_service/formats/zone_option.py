@@ -6,18 +6,16 @@ xlsx_options.py and registry.py.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
-from zoneinfo import available_timezones
 
 from segments import Catalog
+from tasks_service import zones
 from tasks_service.errors import Fault
 from tasks_service.formats.composition import Composition
 from tasks_service.formats.file_columns import AnyColumn, Path
 from tasks_service.formats.local_times import LocalTimes
-from tasks_service.zones import rules_of
+from tasks_service.zones import Rules
 
 ZONE_OPTION: Final = "timezone"
 _POINTER = "/target/options/timezone"
@@ -39,22 +37,29 @@ def zone_faults(options: Mapping[str, Any]) -> list[Fault]:
     if ZONE_OPTION not in options:
         return []
     name = options[ZONE_OPTION]
-    if isinstance(name, str) and name in _zones() and rules_of(name) is not None:
+    if isinstance(name, str) and name in zones.names() and zones.rules_of(name) is not None:
         return []
-    by_case = {zone.casefold(): zone for zone in _zones()}
-    wanted = name.strip().replace(" ", "_").casefold() if isinstance(name, str) else ""
-    near = difflib.get_close_matches(wanted, by_case, n=1)
-    hint = f"did you mean {by_case[near[0]]}?" if near else 'write a name like "Europe/Amsterdam" or "UTC".'
-    return [Fault(_POINTER, "unknown_zone", f"timezone names no time zone of the IANA database; {hint}")]
+    detail = f"timezone {zones.unknown_name(name if isinstance(name, str) else '')}"
+    return [Fault(_POINTER, "unknown_zone", detail)]
 
 
-def local_times(options: Mapping[str, Any], columns: Sequence[AnyColumn], catalog: Catalog) -> LocalTimes | None:
+def zone_asked_for(options: Mapping[str, Any]) -> str | None:
+    """Return the name of the zone in which instants are to be written; None where none is."""
+    return options.get(ZONE_OPTION)
+
+
+def local_times(
+    options: Mapping[str, Any], columns: Sequence[AnyColumn], catalog: Catalog, rules: Rules | None
+) -> LocalTimes | None:
     """Return how the instants of these columns are written, by sound options; None where nothing is asked for.
+
+    `rules` are those of the zone that is asked for; this host's, where None.
 
     The columns are as the task names them, with the paths that the catalogue has.
     """
-    rules = rules_of(options[ZONE_OPTION]) if ZONE_OPTION in options else None
-    if rules is None:
+    name = zone_asked_for(options)
+    rules = rules or (zones.rules_of(name) if name is not None else None)
+    if name is None or rules is None:
         return None
     fields = Composition(columns).fields
     return LocalTimes(rules, [place for place, field in enumerate(fields) if _holds_instants(field.path, catalog)])
@@ -63,9 +68,3 @@ def local_times(options: Mapping[str, Any], columns: Sequence[AnyColumn], catalo
 def _holds_instants(path: Path, catalog: Catalog) -> bool:
     field = catalog.get(".".join(path))
     return field is not None and field.type == "date" and set(field.date_format.split("||")) <= _READ_AS_ISO
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    # Names of this machine's own choice are no zones.
-    return frozenset(available_timezones() - {"localtime", "Factory"})

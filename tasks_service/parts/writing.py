@@ -32,7 +32,8 @@ def fingerprint(order: ExportOrder) -> str:
 
     Parts of two versions, or of two configurations, would not be one file.
     """
-    told = [__version__, order.target, order.index.model_dump(mode="json")]
+    output = order.output_rules and order.output_rules.fingerprint
+    told = [__version__, order.target, order.index.model_dump(mode="json"), output]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

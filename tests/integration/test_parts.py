@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import io
 import json
@@ -35,11 +36,13 @@ from tasks_service.sources.elasticsearch import ElasticsearchSource
 from tasks_service.sources.elasticsearch_calls import Calls
 from tasks_service.storage import StoredObject, Upload
 from tasks_service.storage.local import LocalStorage
+from tests.zone_files import compiled, host, write
 
 CHAIN = 1764
 ROWS = 3000
 OURS = [row for row in range(ROWS) if row % 3]
 KEY = b"x" * 32
+TOWN = "Test/Town"
 
 
 class KilledError(BaseException):
@@ -152,6 +155,7 @@ def index(elasticsearch_url: str) -> Iterator[str]:
                 "id": {"type": "long"},
                 "chain_id": {"type": "long"},
                 "n": {"type": "keyword"},
+                "at": {"type": "date"},
                 "items": {"type": "nested", "properties": {"sku": {"type": "keyword"}}},
             }
         },
@@ -159,7 +163,7 @@ def index(elasticsearch_url: str) -> Iterator[str]:
     items = [json.dumps([{"sku": f"s{sku}"} for sku in range(count)]).encode() for count in range(4)]
     call(elasticsearch_url, "PUT", f"/{name}", json.dumps(mapping).encode())
     lines = [
-        b'{"index":{}}\n{"id":%d,"chain_id":%d,"n":"=%d, \\"x\\"","items":%b}\n'
+        b'{"index":{}}\n{"id":%d,"chain_id":%d,"n":"=%d, \\"x\\"","at":"2031-01-05T12:00:00Z","items":%b}\n'
         % (row, CHAIN if row % 3 else 1, row, items[row % 4])
         for row in range(ROWS)
     ]
@@ -301,6 +305,65 @@ def test_a_worker_that_helps_says_whom(plant: Plant) -> None:
     working, helping, idle = ("working", run), ("helping", run), ("idle", None)
     assert said == [(working, idle), (working, helping), (working, idle), (working, idle)]
     assert (owner.doing(), helper.doing()) == (idle, idle)
+
+
+def help_once(plant: Plant, helper: Worker, directory: Path) -> list[str]:
+    """Let a host with that zone data take one part, while the owner is at another; return what it wrote."""
+    written: list[str] = []
+
+    def help_out() -> None:
+        before = len(plant.part_uploads())
+        with host(directory):
+            assert helper.work_once()
+        written.extend(plant.part_uploads()[before:])
+
+    first = once(help_out)
+    plant.storage.before = lambda what, name: first() if what == "upload" and "/parts-" in name else None
+    return written
+
+
+@pytest.mark.parametrize("helper_has", ["none", "older", "newer"])
+def test_parts_show_the_same_clock_whatever_zone_data_their_workers_have(
+    plant: Plant, tmp_path: Path, helper_has: str
+) -> None:
+    older = write(tmp_path / "older", "2031a", {TOWN: compiled(1)})
+    newer = write(tmp_path / "newer", "2031b", {TOWN: compiled(3)})
+    nothing = write(tmp_path / "none", "2030a", {"Test/Other": compiled(1)})
+    own = older if helper_has == "newer" else newer
+    clock = "13:00:00+01:00" if own is older else "15:00:00+03:00"
+    run = plant.run(
+        export_format="csv", columns=["at", "id"], options={"timezone": TOWN, "nested": "json", "header": False}
+    )
+    with host(own):
+        written = help_once(
+            plant, plant.worker("helper"), {"none": nothing, "older": older, "newer": newer}[helper_has]
+        )
+        assert plant.worker().work_once()
+    # Rules that came after the run was divided are not those of its file: their worker leaves its parts alone.
+    assert len(written) == (0 if helper_has == "newer" else 1)
+    lines = plant.content(run).decode().splitlines()
+    assert sorted(int(line.partition(",")[2]) for line in lines) == OURS
+    assert {line.partition(",")[0] for line in lines} == {f"2031-01-05T{clock}"}
+
+
+def test_a_worker_of_another_configuration_leaves_the_parts_alone(plant: Plant) -> None:
+    settings = plant.services.settings
+    index = settings.indices["products"].model_copy(update={"columns": ["id"]})
+    settings = settings.model_copy(update={"indices": {"products": index}})
+    helper = Worker(dataclasses.replace(plant.services, settings=settings), name="helper")
+    run = plant.run(export_format="csv")
+    asked: list[bool] = []
+
+    def help_out() -> None:
+        before = len(plant.part_uploads())
+        asked.extend([helper.work_once(), helper.work_once()])
+        assert len(plant.part_uploads()) == before
+
+    first = once(help_out)
+    plant.storage.before = lambda what, name: first() if what == "upload" and "/parts-" in name else None
+    assert plant.worker().work_once()
+    assert asked == [True, False], "it looks at one part, and knows the plan by then"
+    assert (plant.read(run).state, plant.read(run).rows) == ("done", len(OURS))
 
 
 @pytest.mark.parametrize("moment", ["in a part", "before composing", "after composing", "before the manifest"])

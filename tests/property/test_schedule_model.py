@@ -434,7 +434,7 @@ class Schedules(RuleBasedStateMachine):
             assert answer["next_run_dates"][: len(found)] == found[:5]
 
 
-@pytest.mark.timeout(1800 if FULL else 300)
+@pytest.mark.timeout(7200 if FULL else 300)
 def test_whatever_happens_every_occurrence_gets_the_one_outcome_it_should(
     database: Database, tmp_path: Path, migrated: Path
 ) -> None:
