@@ -29,6 +29,10 @@ class IndexSettings(Section):
     )
     chain_field: str = Field("chain_id", description="Field that holds the chain; every export is filtered by it.")
     columns: list[str] = Field([], description="Columns of a CSV unless the task names its own; empty: every field.")
+    dry_without: list[str] = Field(
+        ["id", "created_date", "last_modified_date", "created_at", "updated_at"],
+        description="Fields that `dry_data` leaves out, beside the chain's: names, dotted inside objects and lists.",
+    )
     types: dict[str, Literal["keyword", "text", "date"]] = Field(
         {}, description="Types of text columns of document files, where the file cannot tell."
     )

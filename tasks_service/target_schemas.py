@@ -138,5 +138,9 @@ class Target(BaseModel):
         le=2**63 - 1,
         description="Export at most so many documents (rows, but where lists are exploded); sorted, the first.",
     )
-    dry_data: bool = Field(False, description="Leave out ids, time stamps and empty values. Not offered yet.")
+    dry_data: bool = Field(
+        False,
+        description="Leave out what only this system needs, so that another can take the rows in: ids, time stamps, "
+        "and in json and jsonl empty values.",
+    )
     retention_days: int | None = Field(None, ge=1, le=3650, description="How long the file is kept.")

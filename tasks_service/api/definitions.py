@@ -33,7 +33,6 @@ from tasks_service.formats.registry import (
     check_options,
 )
 
-_NOT_STORED = frozenset({"format", "dry_data"})
 _JUDGED = {"options": dict, "columns": list}
 
 
@@ -270,9 +269,9 @@ def _check_target(
     if isinstance(compression, str) and compression not in EXTENSIONS:
         detail = f"There is no compression `{shown(compression)}`. {nearest(compression, list(EXTENSIONS))}"
         findings.add([Fault("/target/compression", "unknown_compression", detail)])
-    if target.get("dry_data") is True:
-        detail = "`dry_data` is not offered yet; leave it out, and name the wanted fields in `columns`."
-        findings.add([Fault("/target/dry_data", "not_offered", detail)])
+    if target.get("dry_data") is True and target.get("columns"):
+        detail = "`dry_data` and `columns` exclude each other: `columns` name all that is wanted."
+        findings.add([Fault("/target", "clash", detail)])
     findings.add(_sort_faults(target.get("sort"), catalog))
     if export_format is None:
         return
@@ -359,7 +358,7 @@ def _check_belonging(
 
 
 def _stored_target(target: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in target.items() if value is not None and name not in _NOT_STORED}
+    kept = {name: value for name, value in target.items() if value is not None and name != "format"}
     if (split := kept.get("split")) is not None:
         kept["split"] = {name: value for name, value in split.items() if value is not None}
     if (destination := kept.get("destination")) is not None:

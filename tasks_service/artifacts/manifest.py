@@ -119,6 +119,7 @@ class Manifest(_Part):
     compression: str = Field(description="Of each file, also inside an archive: none, gzip or zstd.")
     split: dict[str, int] | None = Field(description='What ends a file: {"rows": N} or {"bytes": N}.')
     limit: int | None = Field(description="The most documents the task wanted.")
+    dry_data: bool = Field(False, description="Whether ids, time stamps and empty values were left out.")
     columns: list[ManifestColumn] | None = Field(description="In order; null where the format holds whole documents.")
     xml_schema: str | None = Field(
         None, description="The XML Schema (XSD 1.0) that every file satisfies; absent where the format is not xml."

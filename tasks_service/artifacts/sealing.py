@@ -105,6 +105,7 @@ def _manifest(order: ExportOrder, view: View, result: Result) -> Manifest:
         compression=order.compression,
         split=target.get("split"),
         limit=target.get("limit"),
+        dry_data=target.get("dry_data") or False,
         columns=None if columns is None else [ManifestColumn.model_validate(column) for column in columns],
         xml_schema=schema_of(target, view.catalog, order.index),
         segment=_segment(order),

@@ -6,12 +6,14 @@ encoders'. Called by registry.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from segments import Catalog
 from tasks_service.config import IndexSettings
 from tasks_service.errors import InvalidRequestError
 from tasks_service.formats.column_checks import check_columns, known_columns
+from tasks_service.formats.dry_data import DryData
 from tasks_service.formats.file_columns import (
     AnyColumn,
     ConstantColumn,
@@ -31,14 +33,19 @@ def chosen_columns(target: dict[str, Any], catalog: Catalog, index: IndexSetting
     options = options_of(target)
     wanted: Any = target.get("columns") or index.columns
     if not wanted:
-        return tuple(FileColumn(column.name, column.path) for column in every_column(options, catalog))
+        every = [FileColumn(column.name, column.path) for column in every_column(options, catalog)]
+        return _dry(target, every, index)
     if faults := check_columns(wanted, catalog, exploded=exploded_path(options, catalog)):
         raise InvalidRequestError(
             "The index has not every column that is asked for: " + "; ".join(fault.detail for fault in faults),
             faults=faults,
         )
     known = known_columns(catalog)
-    return tuple(_column(one, known) for one in wanted)
+    return _dry(target, [_column(one, known) for one in wanted], index)
+
+
+def _dry(target: dict[str, Any], columns: Sequence[AnyColumn], index: IndexSettings) -> tuple[AnyColumn, ...]:
+    return DryData(index).columns(columns) if target.get("dry_data") else tuple(columns)
 
 
 def _column(wanted: object, known: dict[str, Path]) -> AnyColumn:

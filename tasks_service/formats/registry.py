@@ -18,6 +18,7 @@ from tasks_service.formats.column_checks import AROUND_EXPLODED, check_columns
 from tasks_service.formats.columns import chosen_columns, described
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import csv_faults, csv_options, header_faults
+from tasks_service.formats.dry_data import DryData
 from tasks_service.formats.explode import exploding
 from tasks_service.formats.file_columns import AnyColumn, FileColumn
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
@@ -50,14 +51,12 @@ __all__ = [
 def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings, rules: Rules | None) -> Encoder:
     given = options_of(target)
     options, columns = csv_options(given), chosen_columns(target, catalog, index)
-    _refuse(header_faults(columns, options))
     local = local_times(given, columns, catalog, rules)
     return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options, local))
 
 
 def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings, rules: Rules | None) -> Encoder:
     given, columns = options_of(target), chosen_columns(target, catalog, index)
-    _refuse(sheet_faults(columns))
     as_dates = given.get("dates") == "excel"
     dates = [as_dates and described(column, catalog)["type"] == "date" for column in columns]
     name, null = str(target.get("export_index") or "export"), given.get("null", "")
@@ -81,6 +80,10 @@ def _parquet(target: dict[str, Any], catalog: Catalog, index: IndexSettings, _ru
     return exploding(exploded, columns, lambda columns: ParquetEncoder(columns, types))
 
 
+def _dry(target: dict[str, Any], index: IndexSettings) -> DryData | None:
+    return DryData(index) if target.get("dry_data") else None
+
+
 def _refuse(faults: list[Fault]) -> None:
     if faults:
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
@@ -101,8 +104,8 @@ def _elements(
 
 _ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings, Rules | None], Encoder]]] = {
     "csv": _csv,
-    "json": lambda _target, _catalog, _index, _rules: JsonEncoder(),
-    "jsonl": lambda _target, _catalog, _index, _rules: JsonLinesEncoder(),
+    "json": lambda target, _catalog, index, _rules: JsonEncoder(_dry(target, index)),
+    "jsonl": lambda target, _catalog, index, _rules: JsonLinesEncoder(_dry(target, index)),
     "parquet": _parquet,
     "xlsx": _xlsx,
     "xml": _xml,
@@ -142,6 +145,8 @@ def encoder_for(
     # A zone whose rules are given is one, whether this host knows it or not.
     own = options if rules is None else {key: value for key, value in options.items() if key != ZONE_OPTION}
     _refuse(check_options(name, own) or explosion_faults(options, catalog))
+    if name in COLUMN_FORMATS:
+        _refuse(_file_faults(target, chosen_columns(target, catalog, index)))
     return _ENCODERS[name](target, catalog, index, rules)
 
 
@@ -186,6 +191,9 @@ def check_by_catalog(target: dict[str, Any], catalog: Catalog, index: IndexSetti
 
 def _file_faults(target: dict[str, Any], columns: Sequence[AnyColumn]) -> list[Fault]:
     """Return what the file of a target cannot hold of sound columns."""
+    if not columns:
+        detail = "`dry_data` leaves no column of this index; name the wanted ones in `columns` instead."
+        return [Fault("/target/dry_data", "no_columns", detail)]
     match target.get("export_format"):
         case "csv":
             return header_faults(columns, csv_options(options_of(target)))

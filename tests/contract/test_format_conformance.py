@@ -293,6 +293,47 @@ def test_fields_of_a_flattened_list_are_lists(site: Site, export_format: str) ->
     holds(export_format, data, OWN, sorted(columns))
 
 
+def dry(value: Any) -> Any:
+    """A value without its empty members, at any depth; of documents, and of what they hold."""
+    if isinstance(value, list):
+        return [dry(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    members = {name: dry(one) for name, one in value.items()}
+    return {name: one for name, one in members.items() if one is not None and one not in ("", [], {})}
+
+
+@pytest.mark.parametrize("export_format", FORMATS)
+def test_dry_data_is_the_rest(site: Site, export_format: str) -> None:
+    bare = [{name: value for name, value in one.items() if name not in {"id", "chain_id"}} for one in OWN]
+    documents = bare if export_format in COLUMN_FORMATS else [dry(one) for one in bare]
+    data = site.file(export_format, dry_data=True)
+    holds(export_format, data, documents, sorted(set(ALL) - {"id", "chain_id"}))
+
+
+@pytest.mark.parametrize("export_format", ["csv", "xlsx"])
+def test_instants_are_as_the_clock_of_a_zone_shows_them(site: Site, export_format: str) -> None:
+    shown = {
+        "2026-05-26T12:00:00.123Z": "2026-05-26T17:45:00.123+05:45",
+        "2026-01-01T00:00:00+02:00": "2026-01-01T03:45:00+05:45",
+    }
+    documents = [one | {"at": shown.get(str(one.get("at")), one.get("at"))} for one in OWN]
+    holds(export_format, site.file(export_format, options={"timezone": "Asia/Kathmandu"}), documents, sorted(ALL))
+
+
+@pytest.mark.parametrize("export_format", ["csv", "xlsx"])
+def test_null_is_the_text_that_is_asked_for(site: Site, export_format: str) -> None:
+    columns = ["id", "lines", "name", "price", "shop.city", "sold"]
+    documents = [{"id": one["id"]} for one in OWN]
+    for own, document in zip(OWN, documents, strict=True):
+        for name in columns:
+            value = value_at(own, name)
+            outer, _, inner = name.partition(".")
+            document[outer] = {inner: "-" if value is None else value} if inner else "-" if value is None else value
+    assert {str(one["shop"]) for one in documents} == {"{'city': 'Köln'}", "{'city': ' '}", "{'city': '-'}"}
+    holds(export_format, site.file(export_format, columns=columns, options={"null": "-"}), documents, columns)
+
+
 @pytest.mark.parametrize("export_format", FORMATS)
 def test_a_result_without_rows_is_a_whole_file(site: Site, export_format: str) -> None:
     holds(export_format, site.file(export_format, chain=EMPTY), [], sorted(ALL))

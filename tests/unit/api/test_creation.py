@@ -82,6 +82,8 @@ def test_options_of_a_target_are_kept(partner: Api) -> None:
         "retention_days": 7,
     }
     assert partner.create(target=target)["target"] == target
+    del target["columns"]
+    assert partner.create(target=target | {"dry_data": True})["target"] == target | {"dry_data": True}
 
 
 BAD: list[tuple[dict[str, Any], dict[str, str]]] = [
@@ -182,7 +184,8 @@ TARGETS: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"split": 3}, {"/target/split": "wrong_type"}),
     ({"archive": "tar"}, {"/target/archive": "not_allowed"}),
     ({"retention_days": 100_000}, {"/target/retention_days": "out_of_range"}),
-    ({"dry_data": True}, {"/target/dry_data": "not_offered"}),
+    ({"dry_data": True, "columns": ["id"]}, {"/target": "clash"}),
+    ({"dry_data": "yes"}, {"/target/dry_data": "wrong_type"}),
     ({"limt": 1}, {"/target/limt": "unknown_member"}),
 ]
 
