@@ -6,8 +6,10 @@ which run's. Whether there is a file to link to is decided here; the signature i
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,7 +23,7 @@ from tasks_service.artifacts import Linked, file_links, manifest_link
 from tasks_service.database import shown
 from tasks_service.database.models import Run, Task
 from tasks_service.errors import GoneError
-from tasks_service.storage import SignedUrl
+from tasks_service.storage import LINKS_AT_ONCE, SignedUrl
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -115,10 +117,10 @@ def _published(run: Run, task: Task, now: datetime) -> _Published:
 
 def _file(call: Call, published: _Published) -> Reply:
     artifact = published.artifact
-    links = [
-        _answer(linked, _sign(call, published, linked)) | {"records_count": linked.rows}
-        for linked in file_links(artifact)
-    ]
+    files = file_links(artifact)
+    with ThreadPoolExecutor(min(LINKS_AT_ONCE, len(files)), thread_name_prefix="link") as threads:
+        signed = threads.map(partial(_sign, call, published), files)
+        links = [_answer(file, link) | {"records_count": file.rows} for file, link in zip(files, signed, strict=True)]
     answer: dict[str, Any] = {**links[0], "files": None}
     if artifact.get("object") is None:
         # No link at the top: whoever knows of one file only must not take the first for everything.

@@ -15,6 +15,9 @@ from typing import Final, Protocol
 MOST_SOURCES: Final = 32
 """How many objects are put together at once; Google Cloud Storage takes no more."""
 
+LINKS_AT_ONCE: Final = 8
+"""How many links to the files of one result are signed at once: each may be a call to the network."""
+
 
 @dataclass(frozen=True)
 class StoredObject:

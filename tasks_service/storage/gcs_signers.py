@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks_service.errors import StorageError
+from tasks_service.storage import LINKS_AT_ONCE
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 READ_WRITE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -61,10 +62,14 @@ def _own_account(credentials: Any, timeout: float) -> str:  # noqa: ANN401 -- a 
 
 
 def _sign_blob(credentials: Any, account: str, timeout: float) -> Sign:  # noqa: ANN401 -- a vendor's object
-    def sign(message: bytes) -> bytes:
-        from google.auth import exceptions, iam
+    from google.auth import iam
 
-        signer: Any = iam.Signer(_request(timeout), credentials, account)
+    # One for all links: each finds its connection open.
+    signer: Any = iam.Signer(_request(timeout), credentials, account)
+
+    def sign(message: bytes) -> bytes:
+        from google.auth import exceptions
+
         try:
             return signer.sign(message)
         except exceptions.TransportError as error:
@@ -80,8 +85,16 @@ def _sign_blob(credentials: Any, account: str, timeout: float) -> Sign:  # noqa:
 
 def _request(timeout: float) -> Any:  # noqa: ANN401 -- a vendor's object
     from google.auth.transport import requests
+    from requests import Session
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
 
-    request: Any = requests.Request()
+    session = Session()
+    # A signature may be asked for twice: a connection that the other side closed meanwhile costs nothing else.
+    again = Retry(total=1, status=0, allowed_methods=None)
+    session.mount("https://", HTTPAdapter(pool_maxsize=LINKS_AT_ONCE, max_retries=again))
+    session.mount("http://", HTTPAdapter(pool_maxsize=LINKS_AT_ONCE, max_retries=again))
+    request: Any = requests.Request(session)
 
     def with_timeout(url: str, **arguments: Any) -> Any:  # noqa: ANN401 -- passed through
         return request(url, **{"timeout": timeout, **arguments})

@@ -162,6 +162,25 @@ def test_without_a_key_links_are_signed_by_sign_blob(site: Place, gcs: Gcs, name
 
 
 @pytest.mark.usefixtures("machine")
+def test_links_are_signed_over_one_connection_and_again_where_it_breaks(site: Place, gcs: Gcs) -> None:
+    stored = put(site.storage, CONTENT)
+    storage = GcsStorage(gcs_settings(site, credentials_file=None, signing_account=gcs.email), patience=QUICK)
+
+    def sign() -> str:
+        return storage.sign(stored, file_name="x.csv", content_type="text/csv", lifetime=timedelta(hours=1)).url
+
+    assert get(sign()).body == get(sign()).body == CONTENT
+    assert (gcs.faults.count("sign_blob"), gcs.faults.connections("sign_blob")) == (2, 1)
+    gcs.faults.lose_answer("sign_blob")
+    assert get(sign()).body == CONTENT
+    assert (gcs.faults.count("sign_blob"), gcs.faults.connections("sign_blob")) == (4, 2)
+    gcs.faults.lose_answer("sign_blob", times=2)
+    with pytest.raises(StorageUnavailableError):
+        sign()
+    storage.close()
+
+
+@pytest.mark.usefixtures("machine")
 def test_a_refused_sign_blob_names_the_role(site: Place, gcs: Gcs) -> None:
     stored = put(site.storage, CONTENT)
     storage = GcsStorage(gcs_settings(site, credentials_file=None, signing_account="other@tests.test"), patience=QUICK)

@@ -63,7 +63,7 @@ class Faults:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._gates: list[Gate] = []
-        self._seen: list[str] = []
+        self._seen: list[tuple[str, object]] = []
 
     def fail(
         self,
@@ -108,16 +108,21 @@ class Faults:
     def count(self, operations: str = "*") -> int:
         """How many requests of such operations came since the last ``clear()``."""
         with self._lock:
-            return sum(fnmatch.fnmatchcase(operation, operations) for operation in self._seen)
+            return sum(fnmatch.fnmatchcase(operation, operations) for operation, _ in self._seen)
+
+    def connections(self, operations: str = "*") -> int:
+        """Over how many connections such requests came since the last ``clear()``."""
+        with self._lock:
+            return len({peer for operation, peer in self._seen if fnmatch.fnmatchcase(operation, operations)})
 
     def _add(self, fault: Fault) -> None:
         with self._lock:
             self._faults.append(fault)
 
-    def meet(self, operation: str) -> Fault | None:
+    def meet(self, operation: str, peer: object) -> Fault | None:
         """Called by the front for each request: note it, hold it at a gate, return what strikes it."""
         with self._lock:
-            self._seen.append(operation)
+            self._seen.append((operation, peer))
             gate = next((gate for gate in self._gates if _strikes(gate, operation)), None)
             fault = next((fault for fault in self._faults if _strikes(fault, operation)), None)
             if fault:

@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         self.lower = {name.lower(): value for name, value in self.headers.items()}
         operation, act = self._route()
         try:
-            fault = self.server.faults.meet(operation)
+            fault = self.server.faults.meet(operation, self.client_address)
             if fault and fault.status:
                 self._body()
                 self._answer(problem(fault.status, fault.message), None)

@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
     def _serve(self) -> None:
-        fault = self.server.faults.meet(operation_of(self.command, self.path))
+        fault = self.server.faults.meet(operation_of(self.command, self.path), self.client_address)
         length = int(self.headers.get("Content-Length") or 0)
         if fault is not None and fault.reset_after is not None:
             self.rfile.read(min(length, fault.reset_after))

@@ -355,6 +355,21 @@ def test_numbered_files_have_a_link_each_and_none_for_all(partner: Api) -> None:
     assert list(partner.services.storage.list("")) == []
 
 
+def test_links_to_many_files_are_signed_at_once(partner: Api) -> None:
+    task_id = partner.create(trigger=PAST)["id"]
+    partner.publish_split(partner.claim(), [b"id\r\n%d\r\n" % row for row in range(4)])
+    together = threading.Barrier(4, timeout=30)
+    storage = partner.services.storage
+    sign = storage.sign
+    try:
+        object.__setattr__(storage, "sign", lambda *a, **k: (together.wait(), sign(*a, **k))[1])
+        link = partner.get(f"/tasks/{task_id}/download_url").get_json()
+    finally:
+        object.__delattr__(storage, "sign")
+    names = [f"Product_Export-{task_id}-000{number}.csv" for number in range(1, 5)]
+    assert [one["file_name"] for one in link["files"]] == names
+
+
 def test_a_run_of_before_there_were_manifests_says_so(partner: Api) -> None:
     task_id, run_id = done(partner)
     with partner.services.database.write() as session:
