@@ -1,7 +1,7 @@
 """`make bench`: rows per second, CPU seconds and memory of whole exports, beside the raw drain and the peers.
 
     python -m bench.export [--elasticsearch DOCUMENTS] [--rounds 3] [--peers] [--url URL]
-                           [--files 10000,100000,1000000,10000000] [--nested DOCUMENTS]
+                           [--files 10000,100000,1000000,10000000] [--nested DOCUMENTS] [--apart]
 
 Figures of one machine say little, and less while it is busy; what is compared are ratios. Every measurement is a
 process of its own, and they take turns, round after round. Two ratios to the raw drain of the same round are shown: of
@@ -9,6 +9,9 @@ rows a second, and of rows a CPU second, the client's and the server's together.
 nobody else does they are near each other; the second hardly minds company, and its median is what `main` returns by
 name, more being better. Peers: `helpers.scan` with the csv module, and elasticdump at its defaults (the first 100,000
 documents: its rate is even) and tuned; the ratios are ours to theirs.
+
+With `--apart` Elasticsearch has one half of the processors and its clients have the other, as where it is a cluster.
+Then, while nobody else uses the machine, rows a second say how near an export comes to what the server can give.
 """
 
 from __future__ import annotations
@@ -141,6 +144,19 @@ def server(url: str | None) -> Generator[str]:
         yield str(keeper.attach("tests.servers.elasticsearch:SERVER_8")["url"])
 
 
+def keep_apart(url: str) -> None:
+    """Give the nodes, which must be of this machine, half of the processors, and this process and its own the rest."""
+    with urllib.request.urlopen(f"{url}/_nodes/process") as answer:  # noqa: S310 -- loopback
+        nodes = json.loads(answer.read())["nodes"].values()
+    processors = sorted(os.sched_getaffinity(0))
+    theirs, ours = processors[: len(processors) // 2], processors[len(processors) // 2 :]
+    for node in nodes:
+        for task in Path(f"/proc/{node['process']['id']}/task").iterdir():
+            os.sched_setaffinity(int(task.name), theirs)
+    os.sched_setaffinity(0, ours)
+    print(f"Elasticsearch on processors {theirs}, its clients on {ours}")
+
+
 def loaded(url: str, index: str, wanted: int) -> str:
     """Return the name of an index in which the chain has about so many documents; loaded where it is not there."""
     total = int(wanted / SHARE)
@@ -155,16 +171,21 @@ def loaded(url: str, index: str, wanted: int) -> str:
 def engine(url: str, index: str, rounds: int, name: str, ways: dict[str, str]) -> tuple[Ratios, dict[str, Found]]:
     """The ways take turns with the raw drain; return the median ratios, and the last round's measurements."""
     within: dict[str, list[float]] = {what: [] for what in ways}
+    by_clock: dict[str, list[float]] = {what: [] for what in ways}
     last: dict[str, Found] = {}
+    measure("raw", "elasticsearch", url, index)  # a server that has just begun is compiling itself
     for number in range(rounds):
         limit = last["raw"] = measure("raw", "elasticsearch", url, index)
         show(f"{name} {LIMIT}" if not number else f"  round {number + 1}", limit)
         for what, title in ways.items():
             found = last[what] = measure(what, "elasticsearch", url, index)
             within[what].append(by_cpu(found, limit))
+            by_clock[what].append(rate(found) / rate(limit))
             show(f"{name} {title}", found, limit)
     medians = {what: statistics.median(ratios) for what, ratios in within.items()}
-    print(f"{name}, medians by CPU: " + ", ".join(f"{what} {ratio:.2f}" for what, ratio in medians.items()))
+    for way, found_ratios in (("by CPU", within), ("by the clock", by_clock)):
+        said = ", ".join(f"{what} {statistics.median(ratios):.2f}" for what, ratios in found_ratios.items())
+        print(f"{name}, medians {way}: {said}")
     return {f"export.{name}.{what}": ratio for what, ratio in medians.items()}, last
 
 
@@ -211,6 +232,8 @@ def dumped(url: str, index: str, options: tuple[str, ...]) -> Found:
 def elasticsearch(chosen: argparse.Namespace) -> Ratios:
     with server(chosen.url) as url:
         index = loaded(url, "products", chosen.elasticsearch)
+        if chosen.apart:
+            keep_apart(url)
         ratios, ours = engine(url, index, chosen.rounds, "elasticsearch", ENGINE)
         if chosen.peers:
             ratios |= peers(url, index, ours)
@@ -229,6 +252,7 @@ def main(given: list[str] | None = None) -> Ratios:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--url", help="an Elasticsearch to use, whose bench-* indices are kept and used again")
+    parser.add_argument("--apart", action="store_true", help="give server and clients processors of their own")
     chosen = parser.parse_args(given)
     print(f"Chain {CHAIN}, {os.cpu_count()} processors, which server and client share")
     print(f"{'':<40}{'rows':>11}{'rows/s':>10}{'cpu s':>8}{'server':>8}{'MiB':>6}{'rate':>7}{'by cpu':>7}")
