@@ -92,7 +92,9 @@ class FilesSettings(Section):
         Path("var/documents"),
         description="One folder an index, named as its `source`, of .parquet, .jsonl, .ndjson or .csv files.",
     )
-    memory_limit: str = Field("192MB", description="DuckDB's memory limit in each process.")
+    memory_limit: str = Field(
+        "192MB", description="DuckDB's memory limit in each process; Parquet files take two thirds of it."
+    )
     threads: int = Field(2, ge=1, description="DuckDB's threads in each process.")
     temp_directory: Path | None = Field(
         None, description="Where sorting puts what memory_limit cannot hold; absent: the system's temporary folder."

@@ -68,13 +68,16 @@ def _over(statement: str, paths: list[str]) -> str:
 def fit_memory(connection: DuckDBPyConnection, thread_bytes: int) -> None:
     """Take fewer threads where the memory limit is less than what all of them need, and put no rows by.
 
-    DuckDB puts few rows that pass a filter by until they are 2,048, whatever they weigh.
+    DuckDB puts few rows that pass a filter by until they are 2,048, whatever they weigh. Where threads need little it
+    still fills whatever it may with Parquet files, and is no faster for it: two thirds of the limit are enough.
     """
-    if not thread_bytes:
-        return
     limit = "parse_formatted_bytes(current_setting('memory_limit'))"
-    enough = f"SELECT least(current_setting('threads'), {limit} // {thread_bytes})"
-    (threads,) = connection.execute(enough).fetchone() or (1,)
+    if not thread_bytes:
+        (enough,) = connection.execute(f"SELECT {limit} * 2 // 3").fetchone() or (0,)
+        connection.execute(f"SET memory_limit = '{enough}B'")
+        return
+    fitting = f"SELECT least(current_setting('threads'), {limit} // {thread_bytes})"
+    (threads,) = connection.execute(fitting).fetchone() or (1,)
     connection.execute(f"SET threads = {max(threads, 1)}; SET enable_caching_operators = false")
 
 

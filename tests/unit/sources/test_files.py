@@ -18,6 +18,7 @@ from tasks_service.config import FilesSettings, IndexSettings
 from tasks_service.errors import SnapshotLostError, SourceError
 from tasks_service.sources.files import FilesSource
 from tasks_service.sources.files_folder import open_folder
+from tasks_service.sources.files_relation import fit_memory
 
 NOW = datetime(2026, 5, 26, tzinfo=UTC)
 Write = Callable[..., None]
@@ -434,6 +435,16 @@ def test_memory_that_does_not_suffice_is_named(folder: Path) -> None:
     parquet(folder / "a.parquet", "SELECT 1 AS chain_id, repeat('x', 3000000) AS _raw FROM range(60)")
     with pytest.raises(SourceError, match=r"files\.memory_limit"):
         documents(source(folder, memory_limit="1MB"))
+
+
+@pytest.mark.parametrize(("thread_bytes", "limit", "threads"), [(0, "122.0 MiB", 4), (64 << 20, "183.1 MiB", 2)])
+def test_parquet_takes_a_part_of_the_memory_and_other_files_fewer_threads(
+    thread_bytes: int, limit: str, threads: int
+) -> None:
+    with duckdb.connect(config={"memory_limit": "192MB", "threads": 4}) as connection:
+        fit_memory(connection, thread_bytes)
+        settings = connection.execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchone()
+        assert settings == (limit, threads)
 
 
 @pytest.mark.parametrize("rows", [5, 9000])
