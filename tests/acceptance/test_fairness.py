@@ -49,7 +49,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]
     if request.param == "postgresql":
         environment["TASKS_DATABASE__URL"] = request.getfixturevalue("postgresql_database")()
     made = Service(tmp_path, environment)
-    made.command("db", "upgrade")
+    made.migrate()
     made.start("web")
     made.start("scheduler")
     try:

@@ -79,7 +79,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             "TASKS_EXECUTOR__SAFETY_POLL_SECONDS": "1",
         }
     service = Service(directory, environment)
-    service.command("db", "upgrade")
+    service.migrate()
     service.start("web")
     service.ready()
     try:

@@ -50,7 +50,7 @@ def stage(tmp_path: Path, gcs: Gcs, url: str) -> Iterator[Stage]:
             "TASKS_WORKER__HEARTBEAT_SECONDS": "0.5",
         },
     )
-    service.command("db", "upgrade")
+    service.migrate()
     service.start("web")
     service.start("scheduler")
     service.ready()

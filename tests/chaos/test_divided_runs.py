@@ -174,7 +174,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     with ExitStack() as cleanup:
         service = Service(tmp_path_factory.mktemp("divided"), environment)
         cleanup.callback(service.stop)
-        service.command("db", "upgrade")
+        service.migrate()
         service.start("web")
         service.ready()
         database = connect(environment["TASKS_DATABASE__URL"])

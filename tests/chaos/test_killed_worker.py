@@ -95,7 +95,7 @@ def stage(tmp_path: Path, gcs: Gcs) -> Iterator[Stage]:
             "TASKS_WORKER__HEARTBEAT_SECONDS": "0.5",
         },
     )
-    service.command("db", "upgrade")
+    service.migrate()
     service.start("web")
     service.ready()
     try:

@@ -16,7 +16,7 @@ from tests.acceptance.service import Api, Service
 from tests.waiting import eventually
 
 TASKS = 20
-MINUTES = 2
+MINUTES = 1
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def service(tmp_path: Path, postgresql_database: Callable[[], str]) -> Iterator[
     (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     environment = {"TASKS_DATABASE__URL": postgresql_database(), "TASKS_EXECUTOR__KIND": "procrastinate"}
     service = Service(tmp_path, environment)
-    service.command("db", "upgrade")
+    service.migrate()
     for kind in ("web", "scheduler", "scheduler", "worker", "worker"):
         service.start(kind)
     service.ready()

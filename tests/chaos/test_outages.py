@@ -84,7 +84,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
             },
         )
         cleanup.callback(service.stop)
-        service.command("db", "upgrade")
+        service.migrate()
         for kind in ("web", "scheduler", "worker", "worker"):
             service.start(kind)
         service.ready()

@@ -22,7 +22,7 @@ def hosts(tmp_path: Path, postgresql_database: Callable[[], str]) -> Iterator[li
     write_documents(tmp_path)
     environment = {"TASKS_DATABASE__URL": postgresql_database(), "TASKS_EXECUTOR__KIND": "procrastinate"}
     hosts = [Service(tmp_path, environment) for _ in range(WEBS)]
-    hosts[0].command("db", "upgrade")
+    hosts[0].migrate()
     yield hosts
     for host in hosts:
         host.stop()

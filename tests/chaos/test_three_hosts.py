@@ -56,7 +56,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         for service in services.values():
             stack.callback(service.stop)
         front = services.pop("front")
-        front.command("db", "upgrade")
+        front.migrate()
         yield Deployment(hosts, front, services, stack.enter_context(hosts["front"].caller()))
 
 

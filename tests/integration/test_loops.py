@@ -50,7 +50,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, postgresql_database: Calla
         "TASKS_METRICS__ACCESS": "open",
     }
     service = Service(directory, environment)
-    service.command("db", "upgrade")
+    service.migrate()
     return service
 
 

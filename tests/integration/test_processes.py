@@ -61,7 +61,7 @@ def installed(directory: Path) -> Iterator[Service]:
 
 
 def served(service: Service) -> subprocess.Popen[bytes]:
-    service.command("db", "upgrade")
+    service.migrate()
     process = service.start("serve")
     eventually(lambda: answers(service), timeout=120, what="the web process answers")
     eventually(lambda: started(service).keys() >= CHILDREN, what="every child was started")
@@ -175,7 +175,7 @@ def test_a_schema_of_another_version_is_refused_with_what_to_run(service: Servic
 
 
 def test_a_port_that_is_taken_ends_serve_with_a_sentence(service: Service) -> None:
-    service.command("db", "upgrade")
+    service.migrate()
     with socket.create_server(("127.0.0.1", service.port)):
         refused = service.command("serve", check=False)
     assert refused.returncode == 2
@@ -191,7 +191,7 @@ def test_a_misspelt_setting_is_refused_before_anything_starts(service: Service) 
 
 
 def test_web_tells_where_it_listens_and_may_choose_the_port(service: Service) -> None:
-    service.command("db", "upgrade")
+    service.migrate()
     service.start("web", TASKS_WEB__PORT="0")
     [listening] = eventually(lambda: events(service, "web.listening"), timeout=60)
     url = str(listening["url"])

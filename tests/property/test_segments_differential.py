@@ -20,7 +20,7 @@ from segments.to_elasticsearch import Query
 from tests.property.segments_engines import MAPPED, TABLED, Index, Table, World, compiled
 from tests.property.segments_world import every_operator, questions
 
-DEFAULT_CASES = 3000
+DEFAULT_CASES = 2000
 CASES = int(os.environ.get("SEGMENT_CASES", DEFAULT_CASES))
 BATCH = 50
 WORLDS = 3 if CASES <= DEFAULT_CASES else 20
