@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+
+from tests.servers import keeper
 
 
 def _get(url: str) -> Any:
@@ -48,7 +54,7 @@ def test_postgresql_does_not_keep_utc_for_us(postgresql_url: str) -> None:
 
 
 def test_a_missing_part_skips_here_and_fails_under_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.servers import fixtures, keeper
+    from tests.servers import fixtures
     from tests.servers.parts import UnavailableError
 
     def refuse(_: str) -> dict[str, Any]:
@@ -61,3 +67,25 @@ def test_a_missing_part_skips_here_and_fails_under_ci(monkeypatch: pytest.Monkey
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no such program"):
         fixtures._attach("postgresql_database")
+
+
+@pytest.mark.usefixtures("postgresql_url")
+def test_shared_servers_end_with_their_leader() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != keeper.RUN_VARIABLE}
+    leader = subprocess.Popen(
+        [sys.executable, "-m", "tests.servers.shared", "postgresql_database"],
+        cwd=keeper.ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert leader.stdout is not None
+        run = Path(leader.stdout.readline().strip().partition("=")[2])
+        assert (run / "postgresql-SERVER.json").exists()
+        leader.terminate()
+        assert leader.wait(timeout=keeper.LEAVE_SECONDS / 2) == 0
+    finally:
+        leader.kill()
+        leader.communicate()
+    assert not run.exists()

@@ -34,6 +34,7 @@ RUN_VARIABLE = "TASKS_TEST_RUN"
 ATTACH_SECONDS = 900.0  # a first start downloads; ``prepare`` keeps that out of the tests
 KEEPER_SECONDS = 60.0  # within which a keeper holds its lock
 LEAVE_SECONDS = 60.0
+_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 ROOT = Path(__file__).resolve().parents[2]
 
 _keepers: list[subprocess.Popen[bytes]] = []  # kept so that no destructor complains about a running child
@@ -176,8 +177,9 @@ def _leave(_signal: int, _frame: object) -> None:
 def _keep(specification: str, run: Path, stem: str) -> None:
     """The life of a keeper: hold one's own lock, start, tell, wait for the leader's end, clean up."""
     own = _hold(run / f"{stem}.keeper")
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _ENDING:
         signal.signal(number, _leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)  # a leader that waits for them blocks them, and its children
     threading.Thread(target=_watch, args=(run / "leader",), daemon=True).start()
     directory = run / stem
     directory.mkdir()
@@ -189,7 +191,7 @@ def _keep(specification: str, run: Path, stem: str) -> None:
         while running is not None and running.poll() is None:
             pause.wait(3600)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
         if running is not None:
             running.end()
