@@ -93,6 +93,7 @@ def test_the_manifest_tells_everything_of_the_file(storage: LocalStorage, tmp_pa
         "compression": "none",
         "split": None,
         "limit": 10,
+        "dry_data": False,
         "columns": [
             {"name": "id", "field": "id", "type": "number"},
             {"name": "Name", "field": "name", "type": "keyword"},
