@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 import pytest
 
 from segments import OPERATORS, Catalog, evaluate, operators_for
-from tasks_service import cli
 from tasks_service.config import IndexSettings
 from tasks_service.errors import SourceError
 from tasks_service.indices import INDICES, templates
 from tasks_service.sample import documents
+from tests.command_line import in_process
 from tests.integration.mapped_indices import NOW, Cluster, cluster_at, compiled, rule, texts
 
 ROWS = 60
@@ -38,19 +37,16 @@ def command(
     sections.append(f'[indices.own]\nfile_prefix = "X"\nsource = "{cluster.prefix}own"\n')
     head = f'[source]\nkind = "elasticsearch"\n[elasticsearch]\nurls = ["{cluster.url}"]\n'
     (tmp_path / "config.toml").write_text(head + "\n".join(sections))
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("TASKS_")]:
-        monkeypatch.delenv(name)
     own = uuid.uuid4().hex[:8]
     monkeypatch.setattr(templates, "template_name", lambda index: f"tests-{own}-{index}")
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.run(["indices", *arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+    with in_process(tmp_path, monkeypatch, capsys) as run:
 
-    yield call
+        def call(*arguments: str) -> tuple[int, str, str]:
+            ended = run("indices", *arguments)
+            return ended.code, ended.out, ended.err
+
+        yield call
     for one in cluster.call("GET", "/_index_template")["index_templates"]:
         if one["name"].startswith(f"tests-{own}-"):
             cluster.call("DELETE", f"/_index_template/{one['name']}")
