@@ -1,8 +1,8 @@
 """The service's own processes, on a clock that runs fast, each in a process group that may strike itself down.
 
 What lives here: what a forked process runs: the scheduler, the worker, the HTTP server of the product, put together by
-app.py, with nothing replaced but the clock. What does not: who starts and kills them (driver.py,
-test_killed_at_every_point.py).
+app.py, with nothing replaced but the clock, and a thread where a worker has a beater. What does not: who starts and
+kills them (driver.py, test_killed_at_every_point.py).
 """
 
 from __future__ import annotations
