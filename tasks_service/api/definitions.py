@@ -33,7 +33,7 @@ from tasks_service.formats.registry import (
     check_options,
 )
 
-_JUDGED = {"options": dict, "columns": list}
+_JUDGED = {"options": dict, "columns": list, "dry_data": bool}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from segments import Catalog
 from tasks_service.config import IndexSettings
 from tasks_service.errors import InvalidRequestError
 from tasks_service.formats.column_checks import check_columns, known_columns
-from tasks_service.formats.dry_data import DryData
+from tasks_service.formats.dry_data import dry_data_of
 from tasks_service.formats.file_columns import (
     AnyColumn,
     ConstantColumn,
@@ -45,7 +45,9 @@ def chosen_columns(target: dict[str, Any], catalog: Catalog, index: IndexSetting
 
 
 def _dry(target: dict[str, Any], columns: Sequence[AnyColumn], index: IndexSettings) -> tuple[AnyColumn, ...]:
-    return DryData(index).columns(columns) if target.get("dry_data") else tuple(columns)
+    # Columns that the task names itself are all that is wanted; the API refuses both.
+    dry = None if target.get("columns") else dry_data_of(target, index)
+    return tuple(columns) if dry is None else dry.columns(columns)
 
 
 def _column(wanted: object, known: dict[str, Path]) -> AnyColumn:

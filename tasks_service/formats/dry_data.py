@@ -30,6 +30,11 @@ _as_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _written = msgspec.json.Encoder().encode
 
 
+def dry_data_of(target: dict[str, Any], index: IndexSettings) -> DryData | None:
+    """Return what a target leaves out of the documents of its index; None: nothing."""
+    return DryData(index) if target.get("dry_data") else None
+
+
 class DryData:
     """What is left out of the documents of an index."""
 

@@ -24,45 +24,41 @@ def one_line(documents: Documents, joint: bytes = _LF) -> bytes:
     return joint.join(document.replace(_LF, b" ").replace(_CR, b" ") for document in documents)
 
 
-def _kept(documents: Documents, dry: DryData | None) -> Documents:
-    return documents if dry is None else dry.documents(documents)
+class _DocumentEncoder:
+    """What both formats of whole documents do."""
 
-
-class JsonLinesEncoder:
-    """A document a line, each line ended by a line feed."""
-
-    extension = "jsonl"
-    content_type = "application/x-ndjson"
     joints = Joints()
 
     def __init__(self, dry: DryData | None = None) -> None:
         """Take what is left out of each document; None: nothing is."""
         self._dry = dry
 
-    def encode(self, documents: Documents) -> Encoded:
-        """Join one page. Raises SourceError where a document that is to be dry is not a JSON object."""
-        return Encoded(one_line([*_kept(documents, self._dry), b""]), len(documents))
-
     def writer(self) -> JoiningWriter:
-        """Join the lines."""
+        """Join the pages of one file."""
         return JoiningWriter(self.joints)
 
+    def _kept(self, documents: Documents) -> Documents:
+        return documents if self._dry is None else self._dry.documents(documents)
 
-class JsonEncoder:
+
+class JsonLinesEncoder(_DocumentEncoder):
+    """A document a line, each line ended by a line feed."""
+
+    extension = "jsonl"
+    content_type = "application/x-ndjson"
+
+    def encode(self, documents: Documents) -> Encoded:
+        """Join one page. Raises SourceError where a document that is to be dry is not a JSON object."""
+        return Encoded(one_line([*self._kept(documents), b""]), len(documents))
+
+
+class JsonEncoder(_DocumentEncoder):
     """One array of all documents, a line each."""
 
     extension = "json"
     content_type = "application/json"
     joints = Joints(header=b"[\n", separator=b",\n", footer=b"\n]\n", empty=b"[]\n")
 
-    def __init__(self, dry: DryData | None = None) -> None:
-        """Take what is left out of each document; None: nothing is."""
-        self._dry = dry
-
     def encode(self, documents: Documents) -> Encoded:
         """Join one page. Raises SourceError where a document that is to be dry is not a JSON object."""
-        return Encoded(one_line(_kept(documents, self._dry), self.joints.separator), len(documents))
-
-    def writer(self) -> JoiningWriter:
-        """Join the elements to one array."""
-        return JoiningWriter(self.joints)
+        return Encoded(one_line(self._kept(documents), self.joints.separator), len(documents))

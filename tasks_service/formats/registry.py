@@ -18,7 +18,7 @@ from tasks_service.formats.column_checks import AROUND_EXPLODED, check_columns
 from tasks_service.formats.columns import chosen_columns, described
 from tasks_service.formats.csv_encoder import CsvEncoder
 from tasks_service.formats.csv_options import csv_faults, csv_options, header_faults
-from tasks_service.formats.dry_data import DryData
+from tasks_service.formats.dry_data import DryData, dry_data_of
 from tasks_service.formats.explode import exploding
 from tasks_service.formats.file_columns import AnyColumn, FileColumn
 from tasks_service.formats.json_encoder import JsonEncoder, JsonLinesEncoder
@@ -48,15 +48,15 @@ __all__ = [
 ]
 
 
-def _csv(target: dict[str, Any], catalog: Catalog, index: IndexSettings, rules: Rules | None) -> Encoder:
+def _csv(target: dict[str, Any], catalog: Catalog, columns: Sequence[AnyColumn], rules: Rules | None) -> Encoder:
     given = options_of(target)
-    options, columns = csv_options(given), chosen_columns(target, catalog, index)
+    options = csv_options(given)
     local = local_times(given, columns, catalog, rules)
     return exploding(exploded_path(given, catalog), columns, lambda columns: CsvEncoder(columns, options, local))
 
 
-def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings, rules: Rules | None) -> Encoder:
-    given, columns = options_of(target), chosen_columns(target, catalog, index)
+def _xlsx(target: dict[str, Any], catalog: Catalog, columns: Sequence[AnyColumn], rules: Rules | None) -> Encoder:
+    given = options_of(target)
     as_dates = given.get("dates") == "excel"
     dates = [as_dates and described(column, catalog)["type"] == "date" for column in columns]
     name, null = str(target.get("export_index") or "export"), given.get("null", "")
@@ -68,8 +68,8 @@ def _xlsx(target: dict[str, Any], catalog: Catalog, index: IndexSettings, rules:
     )
 
 
-def _parquet(target: dict[str, Any], catalog: Catalog, index: IndexSettings, _rules: Rules | None) -> Encoder:
-    given, columns = options_of(target), chosen_columns(target, catalog, index)
+def _parquet(target: dict[str, Any], catalog: Catalog, columns: Sequence[AnyColumn], _rules: Rules | None) -> Encoder:
+    given = options_of(target)
     exploded = exploded_path(given, catalog)
     types = [
         column_type(catalog.get(".".join(column.path)), exploded)
@@ -80,32 +80,25 @@ def _parquet(target: dict[str, Any], catalog: Catalog, index: IndexSettings, _ru
     return exploding(exploded, columns, lambda columns: ParquetEncoder(columns, types))
 
 
-def _dry(target: dict[str, Any], index: IndexSettings) -> DryData | None:
-    return DryData(index) if target.get("dry_data") else None
-
-
 def _refuse(faults: list[Fault]) -> None:
     if faults:
         raise InvalidRequestError("; ".join(fault.detail for fault in faults), faults=faults)
 
 
-def _xml(target: dict[str, Any], catalog: Catalog, index: IndexSettings, _rules: Rules | None) -> Encoder:
-    columns, types = _elements(target, catalog, index)
-    exploded = exploded_path(options_of(target), catalog)
+def _xml(target: dict[str, Any], catalog: Catalog, columns: Sequence[AnyColumn], _rules: Rules | None) -> Encoder:
+    exploded, types = exploded_path(options_of(target), catalog), _elements(target, catalog, columns)
     return exploding(exploded, columns, lambda columns: XmlEncoder(columns, types))
 
 
-def _elements(
-    target: dict[str, Any], catalog: Catalog, index: IndexSettings
-) -> tuple[Sequence[AnyColumn], list[ElementType]]:
-    columns, typed = chosen_columns(target, catalog, index), options_of(target).get("typed", True)
-    return columns, [element_type(column, catalog, typed=typed) for column in columns]
+def _elements(target: dict[str, Any], catalog: Catalog, columns: Sequence[AnyColumn]) -> list[ElementType]:
+    typed = options_of(target).get("typed", True)
+    return [element_type(column, catalog, typed=typed) for column in columns]
 
 
-_ENCODERS: Final[dict[str, Callable[[dict[str, Any], Catalog, IndexSettings, Rules | None], Encoder]]] = {
+_OF_DOCUMENTS: Final[dict[str, Callable[[DryData | None], Encoder]]] = {"json": JsonEncoder, "jsonl": JsonLinesEncoder}
+
+_OF_COLUMNS: Final[dict[str, Callable[[dict[str, Any], Catalog, Sequence[AnyColumn], Rules | None], Encoder]]] = {
     "csv": _csv,
-    "json": lambda target, _catalog, index, _rules: JsonEncoder(_dry(target, index)),
-    "jsonl": lambda target, _catalog, index, _rules: JsonLinesEncoder(_dry(target, index)),
     "parquet": _parquet,
     "xlsx": _xlsx,
     "xml": _xml,
@@ -118,10 +111,10 @@ _OPTION_FAULTS: Final[dict[str, Callable[[Mapping[str, Any]], list[Fault]]]] = {
     "xml": xml_faults,
 }
 
-FORMATS: Final = tuple(_ENCODERS)
+FORMATS: Final = tuple(sorted((*_OF_COLUMNS, *_OF_DOCUMENTS)))
 """The names `export_format` may have; each is its file's extension too."""
 
-COLUMN_FORMATS: Final = ("csv", "parquet", "xlsx", "xml")
+COLUMN_FORMATS: Final = tuple(_OF_COLUMNS)
 """The formats that have columns; the others hold whole documents, and refuse `columns`."""
 
 COMPRESSED_FORMATS: Final = ("parquet", "xlsx")
@@ -139,15 +132,17 @@ def encoder_for(
     Raises InvalidRequestError for an unknown format or option, and where the index lacks a column that is asked for.
     """
     name = str(target.get("export_format") or "csv")
-    if name not in _ENCODERS:
+    if name not in FORMATS:
         raise InvalidRequestError(f"Unknown format {name!r}; use one of {', '.join(FORMATS)}.")
     options = options_of(target)
     # A zone whose rules are given is one, whether this host knows it or not.
     own = options if rules is None else {key: value for key, value in options.items() if key != ZONE_OPTION}
     _refuse(check_options(name, own) or explosion_faults(options, catalog))
-    if name in COLUMN_FORMATS:
-        _refuse(_file_faults(target, chosen_columns(target, catalog, index)))
-    return _ENCODERS[name](target, catalog, index, rules)
+    if name in _OF_DOCUMENTS:
+        return _OF_DOCUMENTS[name](dry_data_of(target, index))
+    columns = chosen_columns(target, catalog, index)
+    _refuse(_file_faults(name, target, columns))
+    return _OF_COLUMNS[name](target, catalog, columns, rules)
 
 
 def described_columns(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> list[dict[str, Any]] | None:
@@ -159,7 +154,10 @@ def described_columns(target: dict[str, Any], catalog: Catalog, index: IndexSett
 
 def schema_of(target: dict[str, Any], catalog: Catalog, index: IndexSettings) -> str | None:
     """Return the XML Schema of a target's file; None where it is of another format."""
-    return schema(*_elements(target, catalog, index)) if target["export_format"] == "xml" else None
+    if target["export_format"] != "xml":
+        return None
+    columns = chosen_columns(target, catalog, index)
+    return schema(columns, _elements(target, catalog, columns))
 
 
 def check_options(export_format: str, options: Mapping[str, Any]) -> list[Fault]:
@@ -184,17 +182,18 @@ def check_by_catalog(target: dict[str, Any], catalog: Catalog, index: IndexSetti
     elif exploded is not None and index.columns:
         found = check_columns(index.columns, catalog, exploded=exploded)
         faults += [replace(fault, pointer="/target/columns") for fault in found if fault.code == AROUND_EXPLODED]
-    if not faults and not check_options(str(target.get("export_format")), options):
-        faults = _file_faults(target, chosen_columns(target, catalog, index))
+    name = str(target.get("export_format"))
+    if not faults and not check_options(name, options):
+        faults = _file_faults(name, target, chosen_columns(target, catalog, index))
     return faults
 
 
-def _file_faults(target: dict[str, Any], columns: Sequence[AnyColumn]) -> list[Fault]:
+def _file_faults(name: str, target: dict[str, Any], columns: Sequence[AnyColumn]) -> list[Fault]:
     """Return what the file of a target cannot hold of sound columns."""
     if not columns:
         detail = "`dry_data` leaves no column of this index; name the wanted ones in `columns` instead."
         return [Fault("/target/dry_data", "no_columns", detail)]
-    match target.get("export_format"):
+    match name:
         case "csv":
             return header_faults(columns, csv_options(options_of(target)))
         case "xlsx":

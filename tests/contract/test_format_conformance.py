@@ -28,6 +28,7 @@ from tasks_service.sources.files_kinds import RAW
 from tasks_service.storage.local import LocalStorage
 from tests.contract.format_readers import READERS, text_of
 from tests.contract.test_sources_linked import call
+from tests.dry_documents import dry
 from tests.orders import order_of
 
 CHAIN, ALONE, EMPTY = 1, 2, 3
@@ -291,16 +292,6 @@ def test_fields_of_a_flattened_list_are_lists(site: Site, export_format: str) ->
     columns = [name for name in ALL if name != "lines"] + ["lines.n", "lines.sku"]
     data = site.file(export_format, options={"nested": "flatten"})
     holds(export_format, data, OWN, sorted(columns))
-
-
-def dry(value: Any) -> Any:
-    """A value without its empty members, at any depth; of documents, and of what they hold."""
-    if isinstance(value, list):
-        return [dry(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    members = {name: dry(one) for name, one in value.items()}
-    return {name: one for name, one in members.items() if one is not None and one not in ("", [], {})}
 
 
 @pytest.mark.parametrize("export_format", FORMATS)

@@ -224,8 +224,9 @@ def test_a_header_that_the_encoding_has_not_is_refused_when_the_task_is_made() -
     }
     [fault] = check_by_catalog(target, catalog, INDEX)
     assert (fault.pointer, fault.code) == ("/target/columns/1", "not_in_encoding")
-    with pytest.raises(InvalidRequestError, match="価格"):
-        encoder_for(target, catalog, INDEX)
+    for same in (target, target | {"export_format": None}):  # csv is the default
+        with pytest.raises(InvalidRequestError, match="価格"):
+            encoder_for(same, catalog, INDEX)
     target["options"]["header"] = False
     assert check_by_catalog(target, catalog, INDEX) == []
     encoder_for(target, catalog, INDEX)

@@ -14,6 +14,7 @@ from tasks_service.config import IndexSettings
 from tasks_service.errors import InvalidRequestError, SourceError
 from tasks_service.formats.dry_data import DryData
 from tasks_service.formats.registry import check_by_catalog, described_columns, encoder_for
+from tests.dry_documents import dry
 
 CATALOG = Catalog.from_mapping(
     {
@@ -84,15 +85,6 @@ def test_what_is_no_object_is_named(document: bytes) -> None:
         DryData(index()).documents([document])
 
 
-def reference(value: Any) -> Any:
-    if isinstance(value, list):
-        return [reference(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    members = {name: reference(one) for name, one in value.items()}
-    return {name: one for name, one in members.items() if one is not None and one not in ("", [], {})}
-
-
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -102,7 +94,7 @@ VALUES = st.recursive(
 
 @given(document=st.dictionaries(st.text(max_size=3), VALUES, max_size=5), indent=st.sampled_from([None, 1]))
 def test_any_document_is_what_is_not_empty_in_it(document: dict[str, Any], indent: int | None) -> None:
-    wanted = reference({name: value for name, value in document.items() if name not in {"id", "chain_id"}})
+    wanted = dry({name: value for name, value in document.items() if name not in {"id", "chain_id"}})
     assert json.loads(one(json.dumps(document, indent=indent))) == wanted
 
 
