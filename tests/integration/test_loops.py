@@ -106,8 +106,9 @@ def running(service: Service, directory: Path, command: str, *spoilt: str) -> Ge
 def test_every_loop_goes_on_after_whatever_it_raises(service: Service, tmp_path: Path, command: str) -> None:
     bodies = {loop: body for (process, loop), body in BODIES.items() if process == command}
     with running(service, tmp_path, command, "raise", *bodies.values()) as process:
-        eventually(process.loops, timeout=60, what="it says how it is")
-        assert process.loops().keys() == bodies.keys(), "spoil each loop of the process here"
+        eventually(
+            lambda: process.loops().keys() == bodies.keys(), timeout=60, what="it says how each loop spoilt here is"
+        )
 
         def turned_again() -> bool:
             counted = process.counted()
