@@ -193,7 +193,7 @@ class WorkerSettings(Section):
         description="A longer export is divided into parts of about so many documents, for all workers; 0: never.",
     )
     max_attempts: int = Field(5, ge=1, description="Attempts of a run that fails for a transient reason.")
-    max_claims: int = Field(20, ge=1, description="Claims after which a run that ends its workers is given up.")
+    max_claims: int = Field(20, ge=1, description="Workers a run may end before it is given up.")
     retry_base_seconds: float = Field(5, gt=0, description="First retry's longest delay; doubled for each further one.")
     retry_cap_seconds: float = Field(300, gt=0, description="Longest delay before a retry.")
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import update
-from sqlmodel import Session, col
+from sqlalchemy import func, or_, update
+from sqlmodel import Session, col, select
 
 from tasks_service.database.counting import attempt_ended, run_claimed, run_rescued
 from tasks_service.database.endings import cancelled, fail, hand_back, publish
@@ -72,8 +72,9 @@ def claim_run(
     """Take the fairest run there is to carry out, for `lease_seconds`; None where there is none.
 
     Taken is a queued run that is available, or a running one whose lease has lapsed: its attempt is
-    abandoned. On the way, lapsed runs that were to be cancelled are cancelled, and runs that were claimed
-    `max_claims` times without an end are failed with reason `poison`: such a run ends its workers.
+    abandoned. On the way, lapsed runs that were to be cancelled are cancelled, and runs that lost the worker of
+    `max_claims` of their claims are failed with reason `poison`: such a run ends its workers. A claim that was handed
+    back, or failed and is tried again, lost no worker.
 
     `clock` is `Database.now`, read again after each wait: an attempt never begins before the end of the one
     that made room for it, so that what is written down never shows more going at once than went.
@@ -93,13 +94,19 @@ def claim_run(
         now = clock(session)
         if run.cancel_requested_at is not None or task.deleted_at is not None:
             _give_up(session, run, now=now, state="cancelled", reason="cancelled", detail=None)
-        elif run.claims >= max_claims:
-            detail = f"Given up after {run.claims} attempts, none of which lived to its end."
+        elif run.claims >= max_claims and (lost := _workers_lost(session, run_id)) >= max_claims:
+            detail = f"Given up after {lost} attempts whose workers did not live to their end."
             _give_up(session, run, now=now, state="failed", reason="poison", detail=detail)
         elif _take(session, run, now=now, owner=owner, lease_seconds=lease_seconds):
             return _taken(session, run, task, now=now, owner=owner)
         run_id = next_run()
     return None
+
+
+def _workers_lost(session: Session, run_id: int) -> int:
+    """Count the claims of a run whose worker was not heard of any more; of one that lapsed, the last is still open."""
+    unheard = or_(col(Attempt.outcome).is_(None), col(Attempt.outcome) == "abandoned")
+    return session.exec(select(func.count()).where(Attempt.run_id == run_id, unheard)).one()
 
 
 def _take(session: Session, run: Run, *, now: datetime, owner: str, lease_seconds: float) -> bool:

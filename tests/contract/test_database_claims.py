@@ -187,6 +187,22 @@ def test_a_run_that_ends_its_workers_is_given_up_at_the_ceiling(stage: Stage) ->
     assert [one.outcome for one in stage.attempts(run_id)] == ["abandoned"] * 3
 
 
+def test_a_run_handed_back_again_and_again_is_no_poison(stage: Stage) -> None:
+    run_id = stage.run(stage.task())
+    for _ in range(5):
+        claim = stage.claim(NOW, ceiling=3)
+        assert claim is not None
+        stage.write(lambda session, claim=claim: claims.hand_back(session, claim, now=NOW))
+    at = NOW
+    for _ in range(3):  # the ceiling counts the workers it lost
+        assert stage.claim(at, ceiling=3) is not None
+        at += timedelta(seconds=61)
+    assert stage.claim(at, ceiling=3) is None
+    run = stage.read_run(run_id)
+    assert (run.state, run.reason, run.claims) == ("failed", "poison", 8)
+    assert run.detail == "Given up after 3 attempts whose workers did not live to their end."
+
+
 def test_a_cancelled_run_ends_when_its_worker_says_so_or_is_dead(stage: Stage) -> None:
     task = stage.task()
     run_id = stage.run(task)
