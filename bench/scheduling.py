@@ -32,7 +32,7 @@ from sqlmodel import Session, SQLModel
 from bench.fired import FIRED
 from tasks_service import telemetry
 from tasks_service.config import Settings
-from tasks_service.database import schema
+from tasks_service.database import schema, zone_rules
 from tasks_service.database.engine import Database
 from tasks_service.executors.table import TableExecutor
 from tasks_service.scheduler import Scheduler
@@ -72,6 +72,7 @@ def store(stage: Stage, count: int, *, due: datetime, **trigger: str) -> None:
     with stage.database.write() as session:
         row = dict(session.connection().execute(select(table).where(table.c.id == model.id)).mappings().one())
         del row["id"]
+        row["zone_rules"] = zone_rules.holding(session, [model.trigger], now=due).mark_of(model.trigger)  # as the API
         rows = [{**row, "chain": 1 + number % CHAINS} for number in range(count - 1)]
         session.connection().execute(insert(table), rows)
 

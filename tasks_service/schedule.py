@@ -247,10 +247,27 @@ def plan(
     """
     if "once" in trigger:
         return Plan((due,), (), None)
-    policy = trigger.get("misfire") or "run_once"
-    most = limits.catch_up_runs if policy == "run_all" else 1
-    found, following = _due(trigger, due=due, now=now, most=_AT_ONCE + most, zone=zone)
-    if len(found) > _AT_ONCE + most:
+    read = trigger.get
+    zone = zone or ZoneInfo(zones.name_in(trigger))
+    return _plan(read("cron"), zone, read("misfire"), read("start_at"), read("end_at"), due, now, limits)
+
+
+@lru_cache(maxsize=128)  # a herd is due by few lines, at one moment
+def _plan(
+    cron: str,
+    zone: ZoneInfo,
+    misfire: str | None,
+    start_at: str | None,
+    end_at: str | None,
+    due: datetime,
+    now: datetime,
+    limits: Limits,
+) -> Plan:
+    policy = misfire or "run_once"
+    most = _AT_ONCE + (limits.catch_up_runs if policy == "run_all" else 1)
+    later = occurrences(cron, zone, after=due, start_at=_instant(start_at), end_at=_instant(end_at))
+    found, following = _until(now, due, later, most=most)
+    if len(found) > most:
         # So many follow the first ones that those cannot be among the newest: they are decided, the rest is
         # not.
         return Plan((), _skips(found[:_AT_ONCE], policy, now, limits), found[_AT_ONCE])
@@ -337,12 +354,12 @@ def _between(instants: Iterator[datetime], start: datetime | None, end: datetime
     return instants if end is None else takewhile(lambda instant: instant <= end, instants)
 
 
-def _due(
-    trigger: Mapping[str, Any], *, due: datetime, now: datetime, most: int, zone: ZoneInfo | None
+def _until(
+    now: datetime, due: datetime, later: Iterator[datetime], *, most: int
 ) -> tuple[list[datetime], datetime | None]:
     """Return `due` and up to `most` further occurrences until `now`, and the one that follows those."""
     found = [due]
-    for instant in islice(_of(trigger, after=due, zone=zone), most):
+    for instant in islice(later, most):
         if instant > now:
             return found, instant
         found.append(instant)

@@ -12,7 +12,7 @@ changes a backfill holds its task.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from sqlmodel import Session, col, select
 from tasks_service.database.clients import standing_of
 from tasks_service.database.journal import log_event, touch
 from tasks_service.database.models import Backfill, BackfillOccurrence, Client, Run, Task
-from tasks_service.database.runs import GOING, create_run, definition_of, queued_count, request_cancel
+from tasks_service.database.runs import GOING, Offer, create_run, definition_of, queued_count, request_cancel
 from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import Direction, identity, page
 
@@ -210,7 +210,7 @@ def advance(
     now: datetime,
     running_per_chain: int,
     queued_per_chain: int,
-    offer: Callable[[Session, int], None] | None = None,
+    offer: Offer | None = None,
 ) -> int:
     """Make the runs of a backfill that there is room for, or end it; return how many were made.
 
@@ -278,7 +278,7 @@ def _make_runs(
     count: int,
     *,
     now: datetime,
-    offer: Callable[[Session, int], None] | None,
+    offer: Offer | None,
 ) -> int:
     backfill_id, made = identity(backfill), 0
     query = (

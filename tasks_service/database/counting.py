@@ -46,8 +46,7 @@ def runs_fired(session: Session, lateness_seconds: Sequence[float]) -> None:
 
     def count() -> None:
         metrics.RUNS_MADE.count(len(lateness_seconds), kind="schedule")
-        for seconds in lateness_seconds:
-            metrics.FIRING_LATENESS.observe(seconds)
+        metrics.FIRING_LATENESS.observe_each(lateness_seconds)
 
     when_committed(session, count)
 

@@ -4,7 +4,8 @@ What is due gets its outcome, a run or a recorded skip, in one short transaction
 
 What lives here: claiming due tasks so that any number of schedulers may do it at once, and what happens to
 an occurrence that comes while its task is busy (the overlap policies) or its chain's queue is full. What
-does not: which occurrences there are, and which missed ones are run: a `Planner` says that (schedule.py).
+does not: which occurrences there are, and which missed ones are run: a `Planner` says that (schedule.py); the
+statements that write what was decided (outcomes.py).
 Called by scheduler.py, and by api/ (`settle`) where a task is made or changed.
 
 A task's `next_run_at` is its first occurrence without an outcome. It is advanced in the transaction that
@@ -15,26 +16,28 @@ killed at any instruction has done all of it or nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import ColumnElement, Integer, String, bindparam, func, insert, literal_column, update
+from sqlalchemy import func
+from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from tasks_service.database.clients import standing_of
-from tasks_service.database.counting import not_run, runs_fired
-from tasks_service.database.journal import Skipped, SkippedRange, skip_message, skip_row
-from tasks_service.database.models import Client, Event, Instant, Run, SegmentVersion, Skip, Task
-from tasks_service.database.runs import GOING, UNTOUCHED, definition_of, request_cancel
+from tasks_service.database.counting import not_run
+from tasks_service.database.journal import Skipped, SkippedRange
+from tasks_service.database.models import Client, Run, SegmentVersion, Task
+from tasks_service.database.outcomes import DueRun, Outcomes, literal
+from tasks_service.database.runs import GOING, Offer, request_cancel, resolved_trigger
 from tasks_service.database.segments import newest_versions
-from tasks_service.database.statements import identity, insert_unless_there
+from tasks_service.database.statements import identity
 from tasks_service.database.tasks import pause_task
-from tasks_service.database.zone_rules import Mover, follow
+from tasks_service.database.zone_rules import Holding, Mover, follow, holding
 from tasks_service.fault_points import fault_point
 
 log = structlog.stdlib.get_logger(__name__)
@@ -66,34 +69,19 @@ class Planner(Mover, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class DueRun:
-    """A run that was made because its occurrence was due."""
+class _Due(NamedTuple):
+    """What is looked at of a task that may be due."""
 
-    run_id: int
-    task_id: int
+    id: int
     chain: int
-    occurrence: datetime
-    made_at: datetime
+    client_id: str
+    trigger: dict[str, Any]
+    segment_id: int | None
+    zone_rules: str | None
+    next_run_at: datetime | None
 
 
-@dataclass
-class _Outcomes:
-    """Rows to be written at the end of a transaction."""
-
-    runs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    skips: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    advances: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-    def skip(self, task: Task, skipped: SkippedRange, now: datetime) -> None:
-        self.skips.append(skip_row(task, skipped, now=now))
-        self.log(identity(task), now, "occurrence.skipped", skip_message(skipped), level="warning")
-
-    def log(self, task_id: int, now: datetime, event: str, message: str, *, level: str = "info") -> None:
-        self.events.append(
-            {"task_id": task_id, "run_id": None, "time": now, "level": level, "event": event, "message": message}
-        )
+_LOOKED_AT: list[Any] = [col(getattr(Task, name)) for name in _Due._fields]
 
 
 @dataclass(frozen=True)
@@ -126,7 +114,7 @@ def claim_due(
     batch: int,
     planner: Planner,
     queued_per_chain: int,
-    offer: Callable[[Session, int], None] | None = None,
+    offer: Offer | None = None,
 ) -> list[DueRun]:
     """Give up to `batch` due tasks the outcomes of their due occurrences; return the runs that were made.
 
@@ -136,17 +124,13 @@ def claim_due(
     the transaction.
     """
     query = (
-        select(Task)
+        select_columns(*_LOOKED_AT)
         .where(col(Task.next_run_at).is_not(None), col(Task.paused_at).is_(None), col(Task.next_run_at) <= now)
         .order_by(col(Task.next_run_at), col(Task.id))
         .limit(batch)
         .with_for_update(key_share=True, skip_locked=True)
     )
-    found = session.exec(query).all()
-    # Not joined: a client comes once, not with each of its tasks.
-    wanted = select(Client).where(col(Client.id).in_({task.client_id for task in found}))
-    clients = {client.id: client for client in session.exec(wanted).all()} if found else {}
-    due = [(task, clients[task.client_id]) for task in found]
+    due = [_Due._make(row) for row in session.connection().execute(query).all()]
     return _give_outcomes(session, due, now=now, planner=planner, queued_per_chain=queued_per_chain, offer=offer)
 
 
@@ -157,7 +141,7 @@ def settle(
     now: datetime,
     planner: Planner,
     queued_per_chain: int,
-    offer: Callable[[Session, int], None] | None = None,
+    offer: Offer | None = None,
 ) -> list[DueRun]:
     """Give what is due of one task its outcome now: before its trigger is changed or paused, and after it was made.
 
@@ -167,12 +151,10 @@ def settle(
     session.flush()
     follow(session, [task], now=now, mover=planner)
     made: list[DueRun] = []
-    client = session.get_one(Client, task.client_id)
     # After long downtime a plan decides only a part.
     while task.next_run_at is not None and task.paused_at is None and task.next_run_at <= now:
-        made += _give_outcomes(
-            session, [(task, client)], now=now, planner=planner, queued_per_chain=queued_per_chain, offer=offer
-        )
+        due = _Due._make(getattr(task, name) for name in _Due._fields)
+        made += _give_outcomes(session, [due], now=now, planner=planner, queued_per_chain=queued_per_chain, offer=offer)
         session.flush()
         session.refresh(task)
     return made
@@ -180,18 +162,19 @@ def settle(
 
 def _give_outcomes(
     session: Session,
-    due: Sequence[tuple[Task, Client]],
+    due: Sequence[_Due],
     *,
     now: datetime,
     planner: Planner,
     queued_per_chain: int,
-    offer: Callable[[Session, int], None] | None,
+    offer: Offer | None,
 ) -> list[DueRun]:
     started = monotonic()
-    plans: list[tuple[Task, Planned]] = []
-    held = follow(session, [task for task, _ in due], now=now, mover=planner)
-    for task, client in due:
-        plan = _plan(session, task, client, now=now, planner=planner, zone=held.zone_of(task.trigger))
+    held, due = _followed(session, due, now=now, mover=planner)
+    standing = _standing(session, due)
+    plans: list[tuple[_Due, Planned]] = []
+    for task in due:
+        plan = _plan(session, task, standing[task.client_id], now=now, planner=planner, zone=held.zone_of(task.trigger))
         if plan is not None:
             plans.append((task, plan))
         if monotonic() - started > _LONGEST_SECONDS:
@@ -205,27 +188,48 @@ def _give_outcomes(
         cap=queued_per_chain,
         segments=newest_versions(session, [task.segment_id for task, plan in plans if plan.run]),
         queued=_queued(session, {task.chain for task, _ in plans}),
-        going=_going(session, [identity(task) for task, plan in plans if plan.run]),
+        going=_going(session, [task.id for task, plan in plans if plan.run]),
     )
-    outcomes = _Outcomes()
+    outcomes = Outcomes(now)
     for task, plan in plans:
         _decide(session, task, plan, situation, outcomes)
-    made = _write(session, outcomes)
+    made = outcomes.write(session)
     if offer is not None:
         for run in made:
-            offer(session, run.run_id)
+            offer(session, run.run_id, at=run.available_at if run.available_at > run.made_at else None)
     fault_point("due.written")
     return made
 
 
+def _followed(session: Session, due: Sequence[_Due], *, now: datetime, mover: Mover) -> tuple[Holding, Sequence[_Due]]:
+    """Bring tasks to the rules of their zones that hold; return those, and the tasks as they are then."""
+    held = holding(session, (task.trigger for task in due), now=now)
+    outdated = [task.id for task in due if held.mark_of(task.trigger) != task.zone_rules]
+    if not outdated:
+        return held, due
+    query = select(Task).where(col(Task.id).in_(outdated)).execution_options(populate_existing=True)
+    tasks = session.exec(query).all()
+    follow(session, tasks, now=now, mover=mover)
+    moved = {identity(task): task.next_run_at for task in tasks}
+    return held, [task._replace(next_run_at=moved.get(task.id, task.next_run_at)) for task in due]
+
+
+def _standing(session: Session, due: Sequence[_Due]) -> dict[str, str | None]:
+    """Return why a client's tasks may not run any more, by client; None where they may."""
+    wanted = {task.client_id for task in due}
+    if not wanted:
+        return {}
+    found = session.exec(select(Client).where(col(Client.id).in_(wanted))).all()
+    return {client.id: standing_of(client) for client in found}
+
+
 def _plan(
-    session: Session, task: Task, client: Client, *, now: datetime, planner: Planner, zone: ZoneInfo | None
+    session: Session, task: _Due, reason: str | None, *, now: datetime, planner: Planner, zone: ZoneInfo | None
 ) -> Planned | None:
     """Return the plan of a task that is still due, or pause it where it may not or cannot run any more."""
-    reason = standing_of(client)
     if reason is not None:
         note = "Its client was removed." if reason == "client_removed" else "Its client lost the scope tasks:write."
-        pause_task(session, task, now=now, note=note, reason=reason)
+        pause_task(session, session.get_one(Task, task.id), now=now, note=note, reason=reason)
         return None
     if task.next_run_at is None or task.next_run_at > now:
         return None
@@ -235,14 +239,14 @@ def _plan(
         # One trigger that cannot be understood must not stop the others, nor be tried for ever.
         log.error("schedule.invalid_trigger", task_id=task.id, error=repr(error))  # noqa: TRY400 -- expected some day
         note = "Its trigger cannot be understood any more (was its time zone removed?); change it and resume."
-        pause_task(session, task, now=now, note=note, reason="invalid_trigger")
+        pause_task(session, session.get_one(Task, task.id), now=now, note=note, reason="invalid_trigger")
         return None
 
 
 def _queued(session: Session, chains: set[int]) -> Counter[int]:
     query = (
         select(Run.chain, func.count())
-        .where(col(Run.state) == _literal("queued"), col(Run.chain).in_(chains))
+        .where(col(Run.state) == literal("queued"), col(Run.chain).in_(chains))
         .group_by(col(Run.chain))
     )
     return Counter(dict(session.exec(query).all()))
@@ -252,16 +256,11 @@ def _going(session: Session, task_ids: list[int]) -> Counter[tuple[int, str]]:
     """Count the runs of tasks that are queued or running, by (task, state); those of backfills stand apart."""
     query = (
         select(Run.task_id, Run.state, func.count())
-        .where(col(Run.task_id).in_(task_ids), col(Run.state).in_([_literal(state) for state in GOING]))
+        .where(col(Run.task_id).in_(task_ids), col(Run.state).in_([literal(state) for state in GOING]))
         .where(col(Run.backfill_id).is_(None))
         .group_by(col(Run.task_id), col(Run.state))
     )
     return Counter({(task_id, state): count for task_id, state, count in session.exec(query).all()})
-
-
-def _literal(value: str) -> ColumnElement[str]:
-    """Return a value that is written into the statement: only so may SQLite use a partial index."""
-    return literal_column(f"'{value}'", String)
 
 
 def overlap(policy: str, *, running: int, queued: int) -> Literal["run", "skip", "replace"]:
@@ -278,12 +277,13 @@ def overlap(policy: str, *, running: int, queued: int) -> Literal["run", "skip",
     return "skip"
 
 
-def _decide(session: Session, task: Task, plan: Planned, situation: _Situation, outcomes: _Outcomes) -> None:
+def _decide(session: Session, task: _Due, plan: Planned, situation: _Situation, outcomes: Outcomes) -> None:
     """Turn a task's plan into rows: its overlap policy and its chain's queue have the last word."""
     now, going, queued = situation.now, situation.going, situation.queued
-    task_id = identity(task)
+    task_id, trigger = task.id, task.trigger
     # A `once` has no policy, and no other occurrence after it: it is run, behind what goes.
-    policy = task.trigger.get("overlap") or ("skip" if "cron" in task.trigger else "buffer_all")
+    policy = trigger.get("overlap") or ("skip" if "cron" in trigger else "buffer_all")
+    resolved = resolved_trigger(trigger, task.segment_id, situation.segments)
     wanted = list(plan.run)
     skipped: list[SkippedRange] = list(plan.skips)
     if policy == "cancel_other":
@@ -303,12 +303,18 @@ def _decide(session: Session, task: Task, plan: Planned, situation: _Situation, 
             _cancel_others(session, task_id, now=now)
         queued[task.chain] += 1 - freed
         going[task_id, "queued"] += 1
-        delay = situation.planner.delay(task_id, task.trigger, occurrence)
-        outcomes.runs.append(_run_row(task, occurrence, situation, available_at=max(now, occurrence + delay)))
+        delay = situation.planner.delay(task_id, trigger, occurrence)
+        outcomes.run(
+            task_id,
+            occurrence,
+            available_at=max(now, occurrence + delay),
+            serial=trigger.get("overlap") != "allow",
+            trigger=resolved,
+        )
     for one in _merged(skipped):
-        outcomes.skip(task, one, now)
+        outcomes.skip(task_id, trigger, one)
         not_run(session, task_id, one)
-    outcomes.advances.append({"b_id": task_id, "b_read": task.next_run_at, "b_next": plan.next_run_at})
+    outcomes.advance(task_id, read=task.next_run_at, following=plan.next_run_at)
 
 
 def _merged(skipped: Iterable[SkippedRange]) -> list[SkippedRange]:
@@ -323,27 +329,6 @@ def _merged(skipped: Iterable[SkippedRange]) -> list[SkippedRange]:
     return merged
 
 
-def _run_row(task: Task, occurrence: datetime, situation: _Situation, *, available_at: datetime) -> dict[str, Any]:
-    return {
-        "task_id": task.id,
-        "chain": task.chain,
-        "occurrence": occurrence,
-        "task_version": task.version,
-        "definition": definition_of(task, situation.segments),
-        "serial": task.trigger.get("overlap") != "allow",
-        "created_at": situation.now,
-        "available_at": available_at,
-    }
-
-
-# Written into the statement: what is the same for every run need not be a parameter of each, 500 times over.
-_SAME = {
-    "kind": _literal("schedule"),
-    "state": _literal("queued"),
-    **{name: literal_column(str(value), Integer) for name, value in UNTOUCHED.items()},
-}
-
-
 def _cancel_others(session: Session, task_id: int, *, now: datetime) -> None:
     going = (
         select(Run)
@@ -352,32 +337,3 @@ def _cancel_others(session: Session, task_id: int, *, now: datetime) -> None:
     )
     for run in session.exec(going.execution_options(populate_existing=True)).all():
         request_cancel(session, run, now=now)
-
-
-def _write(session: Session, outcomes: _Outcomes) -> list[DueRun]:
-    """Write the rows of many tasks, one statement a table."""
-    session.flush()
-    connection = session.connection()
-    made: list[DueRun] = []
-    if outcomes.runs:
-        statement = insert_unless_there(connection.dialect, Run).values(_SAME).on_conflict_do_nothing()
-        found = connection.execute(
-            statement.returning(
-                col(Run.id), col(Run.task_id), col(Run.chain), col(Run.occurrence), col(Run.created_at)
-            ),
-            outcomes.runs,
-        )
-        made = sorted((DueRun(*row) for row in found.all()), key=lambda run: run.run_id)
-        runs_fired(session, [(run.made_at - run.occurrence).total_seconds() for run in made])
-    if outcomes.skips:
-        connection.execute(insert_unless_there(connection.dialect, Skip).on_conflict_do_nothing(), outcomes.skips)
-    if outcomes.events:
-        connection.execute(insert(Event), outcomes.events)
-    fault_point("due.inserted")
-    connection.execute(
-        update(Task)
-        .where(col(Task.id) == bindparam("b_id"), col(Task.next_run_at) == bindparam("b_read", type_=Instant()))
-        .values(next_run_at=bindparam("b_next", type_=Instant()), revision=col(Task.revision) + 1),
-        outcomes.advances,
-    )
-    return made

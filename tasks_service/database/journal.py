@@ -6,7 +6,7 @@ cli/.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -56,7 +56,7 @@ def record_skips(session: Session, task: Task, skips: Iterable[SkippedRange], *,
     task_id = identity(task)
     for skip in skips:
         not_run(session, task_id, skip)
-        session.add(Skip(**skip_row(task, skip, now=now)))
+        session.add(Skip(**skip_row(task_id, task.trigger, skip, now=now)))
         log_event(
             session,
             task_id=task_id,
@@ -67,16 +67,16 @@ def record_skips(session: Session, task: Task, skips: Iterable[SkippedRange], *,
         )
 
 
-def skip_row(task: Task, skip: SkippedRange, *, now: datetime) -> dict[str, Any]:
+def skip_row(task_id: int, trigger: Mapping[str, Any], skip: SkippedRange, *, now: datetime) -> dict[str, Any]:
     """Return the row of a range of a task's occurrences; its trigger, as it is, says which they were."""
     return {
-        "task_id": task.id,
+        "task_id": task_id,
         "first_occurrence": skip.first,
         "last_occurrence": skip.last,
         "count": skip.count,
         "reason": skip.reason,
-        "cron": task.trigger.get("cron"),
-        "timezone": task.trigger.get("timezone"),
+        "cron": trigger.get("cron"),
+        "timezone": trigger.get("timezone"),
         "recorded_at": now,
     }
 

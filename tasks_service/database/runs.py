@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from sqlalchemy import func, text, update
+from sqlalchemy import JSON, ColumnElement, Dialect, Text, cast, func, literal, text, update
 from sqlmodel import Session, col, select
 
 from tasks_service.database.counting import run_ended, run_made, task_paused
@@ -21,6 +21,14 @@ from tasks_service.database.statements import Direction, changed, identity, inse
 
 Kind = Literal["schedule", "manual", "backfill", "retry"]
 GOING = ("queued", "running")
+
+
+class Offer(Protocol):
+    """Announces a run inside the transaction that queues it, for `at` where it is available only then."""
+
+    def __call__(self, session: Session, run_id: int, *, at: datetime | None = None) -> None:
+        """Announce one run; executors have it."""
+        ...
 
 
 def create_run(
@@ -99,11 +107,26 @@ def definition_of(task: Task, versions: Mapping[int, SegmentVersion]) -> dict[st
 
     One that is not there stays a bare id, and the runner refuses to run it: it must not export every row.
     """
-    version = versions.get(task.segment_id) if task.segment_id is not None else None
+    resolved = resolved_trigger(task.trigger, task.segment_id, versions)
+    return {"target": task.target, "trigger": task.trigger if resolved is None else resolved}
+
+
+def resolved_trigger(
+    trigger: Mapping[str, Any], segment_id: int | None, versions: Mapping[int, SegmentVersion]
+) -> dict[str, Any] | None:
+    """Return a trigger with its saved segment written out; None where it stays as it is stored."""
+    version = versions.get(segment_id) if segment_id is not None else None
     if version is None:
-        return {"target": task.target, "trigger": task.trigger}
-    resolved = {"segment": version.document, "segment_version": version.version}
-    return {"target": task.target, "trigger": task.trigger | resolved}
+        return None
+    return {**trigger, "segment": version.document, "segment_version": version.version}
+
+
+def definition_copied(dialect: Dialect, trigger: ColumnElement[str]) -> ColumnElement[Any]:
+    """Return `definition_of` a task row as an expression, with the JSON text `trigger` where that is not null."""
+    target, stored = (cast(col(one), Text()) for one in (Task.target, Task.trigger))
+    said = literal('{"target": ') + target + literal(', "trigger": ') + func.coalesce(trigger, stored) + literal("}")
+    # A document is text on both databases (see models.py); SQLite would read a cast to JSON as one to a number.
+    return cast(said, JSON()) if dialect.name == "postgresql" else said
 
 
 def get_run(session: Session, run_id: int, *, chain: int | None, lock: bool = False) -> Run | None:

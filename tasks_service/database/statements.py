@@ -1,18 +1,35 @@
 """Small parts of statements that every module of database/ needs.
 
-Guarded updates, inserts that bear a duplicate, pages.
+Guarded updates, inserts that bear a duplicate, rows handed over as one parameter, pages.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import CursorResult, Dialect
+from sqlalchemy import (
+    JSON,
+    CursorResult,
+    Dialect,
+    FromClause,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
 from sqlmodel import Session, col
 from sqlmodel.sql.expression import SelectOfScalar
 
-from tasks_service.database.models import Attempt, Backfill, Process, Run, SavedSegment, SegmentVersion, Task
+from tasks_service.database.models import Attempt, Backfill, Instant, Process, Run, SavedSegment, SegmentVersion, Task
 
 Direction = Literal["next", "previous"]
 Row = TypeVar("Row", Run, Task, SavedSegment, SegmentVersion, Backfill, Process)
@@ -36,6 +53,33 @@ def insert_unless_there(dialect: Dialect, table: type[Any]) -> postgresql.Insert
     Each dialect has its own class for it, with one grammar.
     """
     return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def handed_over(dialect: Dialect, name: str, **columns: TypeEngine[Any]) -> FromClause:
+    """Return a table of rows that an execution hands over in its parameter `name`, as `as_rows` writes them."""
+    if dialect.name == "postgresql":
+        rows = func.json_to_recordset(cast(bindparam(name, type_=Text()), JSON()))
+        named = (column(key, kind) for key, kind in columns.items())
+        return rows.table_valued(*named, name=name).render_derived(with_types=True)
+    each = func.json_each(bindparam(name, type_=Text())).table_valued("value")
+    return select(
+        *(
+            func.json_extract(each.c.value, literal_column(f"'$.{key}'"), type_=kind).label(key)
+            for key, kind in columns.items()
+        )
+    ).subquery(name)
+
+
+def as_rows(dialect: Dialect, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows for `handed_over`; of their values, instants are written as the database stores them."""
+    kind = Instant()
+
+    @cache  # the rows of a herd share their instants
+    def instant(value: datetime) -> Any:  # noqa: ANN401 -- by dialect
+        stored = kind.process_bind_param(value, dialect)
+        return stored.isoformat() if isinstance(stored, datetime) else stored
+
+    return json.dumps(rows, default=instant)
 
 
 def page(

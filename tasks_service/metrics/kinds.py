@@ -6,6 +6,7 @@ import. Called by everyone through the declarations of `tasks_service.metrics`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +54,13 @@ class Histogram(Metric):
 
     def observe(self, seconds: float, /, **labels: str) -> None:
         """Note a duration, under exactly its labels; what two clocks show as less than nothing counts as nothing."""
-        values.of(self, labels).observe(max(seconds, 0.0))
+        self.observe_each([seconds], **labels)
+
+    def observe_each(self, durations: Iterable[float], /, **labels: str) -> None:
+        """Note many durations, as `observe` does one."""
+        note = values.of(self, labels).observe
+        for seconds in durations:
+            note(max(seconds, 0.0))
 
     def make(self, registry: Any) -> Any:  # noqa: ANN401
         """Make the value behind it, in this process."""

@@ -30,8 +30,8 @@ class Recorder(TableExecutor):
         super().__init__()
         self.offered: list[int] = []
 
-    def offer(self, session: Session, run_id: int) -> None:
-        super().offer(session, run_id)
+    def offer(self, session: Session, run_id: int, *, at: datetime | None = None) -> None:
+        super().offer(session, run_id, at=at)
         self.offered.append(run_id)
 
 
