@@ -60,6 +60,9 @@ class ProcrastinateExecutor:
         with self._lock:
             if self._stopped:
                 return
+            if self._listener is not None and not self._listener.alive():
+                log.error("executor.listener_died")
+                self._listener = None
             if self._listener is None:
                 self._listener = Listener(self._connection)
         self._listener.wait(timeout_seconds * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Final
 
@@ -81,6 +81,10 @@ class Listener:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="wake-ups", daemon=True)
         self._thread.start()
 
+    def alive(self) -> bool:
+        """Tell whether it can still hear anything."""
+        return self._thread.is_alive()
+
     def wait(self, seconds: float) -> None:
         """Return when a message has come, when stopped, or after so long."""
         self._hand_over(self._turn.give)
@@ -103,20 +107,26 @@ class Listener:
 
     def _hand_over(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a step in the loop, and go on without it where the loop does not come to it: polling suffices."""
-        if not self._thread.is_alive():
+        if not self.alive():
             return
+        handed = step()
         try:
             loop = self._loop.result(_HAND_OVER_SECONDS)
-            asyncio.run_coroutine_threadsafe(step(), loop).result(_HAND_OVER_SECONDS)
+            asyncio.run_coroutine_threadsafe(handed, loop).result(_HAND_OVER_SECONDS)
         except TimeoutError:
             log.warning("executor.listener_busy")
+        except (RuntimeError, CancelledError):
+            pass  # the loop has just ended: the next wait is that of a new listener
+        finally:
+            if not self.alive():
+                handed.close()  # where the loop did not come to it
 
     async def _run(self) -> None:
         self._loop.set_result(asyncio.get_running_loop())
         while not self._turn.closed.is_set():
             try:
                 await self._listen()
-            except Exception as error:  # noqa: BLE001 -- whatever it was, the thread listens again
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 -- whatever it was, it listens again
                 log.warning("executor.not_listening", error=type(error).__name__, detail=str(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._turn.closed.wait(), random.uniform(*_AGAIN_SECONDS))  # noqa: S311

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import threading
 import time
@@ -15,12 +16,14 @@ import pytest
 from sqlalchemy import text
 
 from tasks_service import metrics
-from tasks_service.database import schema
+from tasks_service.database import due, schema
 from tasks_service.database.engine import Database
 from tasks_service.errors import SchemaVersionError
 from tasks_service.executors import procrastinate_schema
 from tasks_service.executors.procrastinate import ProcrastinateExecutor
+from tasks_service.executors.procrastinate_listener import Listener
 from tasks_service.rescuer import rescue
+from tasks_service.schedule import Limits, Planner
 from tests.databases import MINUTE, NOW, Stage, connect, emptied
 from tests.measured import moving
 from tests.waiting import eventually
@@ -147,6 +150,20 @@ def test_a_message_for_later_comes_when_it_is_due(
     assert 1.4 <= time.monotonic() - started < 9
 
 
+def test_the_message_of_a_run_that_starts_later_waits_as_long(
+    database: Database, stage: Stage, make: Callable[[], ProcrastinateExecutor]
+) -> None:
+    stage.task(due_at=NOW, jitter=3000)
+    with database.write() as session:
+        [made] = due.claim_due(
+            session, now=NOW, batch=10, planner=Planner(Limits()), queued_per_chain=10, offer=make().offer
+        )
+    assert made.available_at > NOW
+    with database.read() as session:
+        query = text("SELECT scheduled_at FROM tasks_procrastinate.procrastinate_jobs")
+        assert session.connection().execute(query).scalars().all() == [made.available_at]
+
+
 def test_wake_ups_take_milliseconds(database: Database, make: Callable[[], ProcrastinateExecutor]) -> None:
     web, worker = make(), make()
     idle(worker)
@@ -201,6 +218,23 @@ def test_a_worker_listens_again_after_its_connections_were_cut(
             session.connection().execute(text(CUT))
         offer(database, web, run_id)
         assert woken(worker, LONG)
+
+
+def test_a_worker_whose_listener_died_has_a_new_one(
+    database: Database, make: Callable[[], ProcrastinateExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end(listener: Listener) -> None:
+        listener._loop.set_result(asyncio.get_running_loop())
+
+    web, worker = make(), make()
+    with monkeypatch.context() as patch:
+        patch.setattr(Listener, "_run", end)
+        worker.wait(SHORT)
+        assert worker._listener is not None
+        worker._listener._thread.join(LONG)
+    idle(worker)
+    offer(database, web, 1)
+    assert woken(worker, LONG)
 
 
 def test_an_offer_never_raises(database: Database, postgresql_database: Callable[[], str]) -> None:
