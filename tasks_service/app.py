@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,14 +61,14 @@ def build(settings: Settings) -> Services:
     )
 
 
-def create_app(services: Services) -> Flask:
-    """Make the WSGI application over the services."""
+def create_app(services: Services, *, loops: Callable[[], Mapping[str, bool]] | None = None) -> Flask:
+    """Make the WSGI application over the services; `loops` tells which loops of this process are alive."""
     from flask import Flask
 
     from tasks_service import api
 
     app = Flask("tasks_service", static_folder=None)
-    api.register(app, services)
+    api.register(app, services, loops=loops)
     return app
 
 

@@ -113,9 +113,10 @@ class _Server(BaseApplication):
 
         metrics.begin(self._settings.service.state_directory, "web")
         services = build(self._settings)
+        loops = Loops()
         self._presence = Presence(services.database, "web")
-        self._presence.begin(Loops())
-        return create_app(services)
+        self._presence.begin(loops)
+        return create_app(services, loops=loops.state)
 
     def _ending(self, server: Any, worker: Any) -> None:  # noqa: ANN401 -- gunicorn is untyped
         del server, worker
