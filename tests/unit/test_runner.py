@@ -15,7 +15,8 @@ from sqlmodel import Session
 
 from tasks_service.config import WorkerSettings
 from tasks_service.database import clients, runs
-from tasks_service.database.models import Run
+from tasks_service.database.models import Run, Task
+from tasks_service.database.statements import identity
 from tasks_service.errors import (
     IncompleteError,
     SourceError,
@@ -154,6 +155,29 @@ def test_draining_without_grace_hands_the_run_back_and_burns_no_attempt(house: H
     assert (run.state, run.attempts, attempt.outcome) == ("queued", 0, "interrupted")
     assert task.state == "INPROGRESS"
     assert house.objects() == []
+
+
+def test_a_worker_that_drains_finishes_its_run_and_takes_no_other(house: House) -> None:
+    def again(session: Session) -> int:
+        now = house.services.database.now(session)
+        first = session.get_one(Run, house.run_id)
+        made = runs.create_run(session, session.get_one(Task, house.task_id), kind="manual", occurrence=now, now=now)
+        assert made is not None
+        made.chain = first.chain + 1  # neither its chain nor its task keeps it waiting
+        made.serial = False
+        session.add(made)
+        return identity(made)
+
+    with house.services.database.write() as session:
+        waiting = again(session)
+    stop = threading.Event()
+    house.source.meanwhile = stop.set
+    house.worker.run(stop)
+    run, _, [attempt] = house.read()
+    assert (run.state, attempt.outcome) == ("done", "published")
+    with house.services.database.read() as session:
+        other = session.get_one(Run, waiting)
+        assert (other.state, other.claims, list(runs.attempts(session, waiting))) == ("queued", 0, [])
 
 
 def test_a_source_without_progress_is_ended(house: House) -> None:
