@@ -50,8 +50,8 @@ _Job: Untyped = cast("Any", jobs.Job)
 _run_job: Untyped = cast("Any", executors).run_job
 
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-# One pass claims for so long, then lets APScheduler go round: a herd of due tasks comes in several passes.
-_LONGEST_PASS_SECONDS = 1.0
+# One pass claims for so long, then lets APScheduler go round: a very large herd of due tasks comes in several passes.
+_LONGEST_PASS_SECONDS = 5.0
 # What is due but was not to be had (another scheduler is at it) is looked at again after so long.
 _SHORTEST_WAIT_SECONDS = 0.05
 
@@ -79,7 +79,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Start the clock and its supervisor; return at once."""
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it would log each run three times
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it would log each pass three times
         self._stopping.clear()
         self.last_tick = monotonic()
         self._clock = _Clock(self.tick, self._fire, self._delay)
@@ -160,10 +160,11 @@ class Scheduler:
             if monotonic() > until or self._stopping.is_set():
                 return
 
-    def _fire(self, run: DueRun) -> None:
-        """Say that a run was made; APScheduler calls this for each. Its workers were woken by the commit."""
-        lateness = round((run.made_at - run.occurrence).total_seconds(), 3)
-        log.info("run.due", run_id=run.run_id, task_id=run.task_id, chain=run.chain, lateness_seconds=lateness)
+    def _fire(self, made: list[DueRun]) -> None:
+        """Say that runs were made; APScheduler calls this for each pass. Workers were woken by the commits."""
+        for run in made:
+            lateness = round((run.made_at - run.occurrence).total_seconds(), 3)
+            log.info("run.due", run_id=run.run_id, task_id=run.task_id, chain=run.chain, lateness_seconds=lateness)
 
     def _delay(self) -> float:
         """Return the seconds until the next look.
@@ -198,7 +199,7 @@ class _Clock:
     """One APScheduler with one thread over one store."""
 
     def __init__(
-        self, tick: Callable[[], list[DueRun]], fire: Callable[[DueRun], None], delay: Callable[[], float]
+        self, tick: Callable[[], list[DueRun]], fire: Callable[[list[DueRun]], None], delay: Callable[[], float]
     ) -> None:
         self.store = TaskJobStore(tick, fire, delay)
         self._scheduler: Any = BackgroundScheduler(
@@ -230,7 +231,7 @@ class _Once(_Trigger):
 
 
 class _Inline(_Executor):
-    """Runs a job where it is submitted: it only says that a run was made, workers do the work.
+    """Runs a job where it is submitted: it only says that runs were made, workers do the work.
 
     The library's DebugExecutor counts instances down before up, and so keeps an entry for every job there
     ever was.
@@ -246,7 +247,7 @@ class _Inline(_Executor):
 
 
 class TaskJobStore(_JobStore):
-    """The task table as APScheduler's job store; a job is a run that was just made. No method raises.
+    """The task table as APScheduler's job store; a job is what one look made, all its runs. No method raises.
 
     Attributes:
         last_tick: `time.monotonic()` of the last look.
@@ -254,7 +255,7 @@ class TaskJobStore(_JobStore):
     """
 
     def __init__(
-        self, tick: Callable[[], list[DueRun]], fire: Callable[[DueRun], None], delay: Callable[[], float]
+        self, tick: Callable[[], list[DueRun]], fire: Callable[[list[DueRun]], None], delay: Callable[[], float]
     ) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType] -- the base class is untyped
         self._tick, self._fire, self._delay = tick, fire, delay
@@ -262,7 +263,7 @@ class TaskJobStore(_JobStore):
         self.retired = False
 
     def get_due_jobs(self, now: datetime) -> list[Any]:
-        """Claim what is due; a job for each run made.
+        """Claim what is due; one job for all runs made.
 
         An unavailable database is looked at again next time.
         """
@@ -270,7 +271,7 @@ class TaskJobStore(_JobStore):
             return []
         metrics.LOOP_TURNS.count(loop="scheduler")
         try:
-            jobs = [self._job(run, now) for run in self._tick()]
+            made = self._tick()
         except TransientError as error:
             metrics.TICKS.count(outcome="failed")
             log.warning("scheduler.tick_failed", code=error.code, detail=error.detail)
@@ -282,7 +283,7 @@ class TaskJobStore(_JobStore):
             return []
         else:
             metrics.TICKS.count(outcome="ok")
-            return jobs
+            return [self._job(made, now)] if made else []
         finally:
             self.last_tick = monotonic()
 
@@ -298,25 +299,25 @@ class TaskJobStore(_JobStore):
             seconds = 1.0
         return datetime.now(UTC) + timedelta(seconds=seconds)
 
-    def _job(self, run: DueRun, now: datetime) -> Untyped:
-        """Make APScheduler's view of a run: from columns, without pickle.
+    def _job(self, made: list[DueRun], now: datetime) -> Untyped:
+        """Make APScheduler's view of runs: from columns, without pickle.
 
-        Its id is the run's, so none blocks another.
+        Its id is that of the first of them, so none blocks another.
         """
         job: Untyped = _Job.__new__(_Job)
         job._scheduler, job._jobstore_alias = self._scheduler, self._alias  # noqa: SLF001 -- as every store does
-        job.id = job.name = str(run.run_id)
-        job.func, job.func_ref, job.args, job.kwargs = self._fire, None, (run,), {}
+        job.id = job.name = str(made[0].run_id)
+        job.func, job.func_ref, job.args, job.kwargs = self._fire, None, (made,), {}
         job.executor, job.trigger, job.next_run_time = "default", _Once(), now
-        # Misfire and overlap were decided when the run was made.
+        # Misfire and overlap were decided when the runs were made.
         job.misfire_grace_time, job.coalesce, job.max_instances = None, True, 1
         return job
 
     def update_job(self, job: Untyped) -> None:
-        """Do nothing: the run is in the table."""
+        """Do nothing: the runs are in the table."""
 
     def remove_job(self, job_id: str) -> None:
-        """Do nothing: the run is in the table."""
+        """Do nothing: the runs are in the table."""
 
     def remove_all_jobs(self) -> None:
         """Do nothing: tasks are removed through the API."""
