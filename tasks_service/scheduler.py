@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, TypeAlias, cast
@@ -69,6 +70,8 @@ class Scheduler:
         self._database = database
         self._executor = executor
         self._batch = settings.scheduler.batch
+        # One plans while the server carries out what another has planned; SQLite has one writer.
+        self._claimers = 2 if database.dialect == "postgresql" else 1
         self._poll_seconds = settings.scheduler.poll_interval_seconds
         self._limits = settings.limits
         self._planner = Planner(Limits.of(settings.scheduler))
@@ -113,8 +116,19 @@ class Scheduler:
             DatabaseUnavailableError: the database did not answer; what was made before is committed and
             offered.
         """
-        made: list[DueRun] = []
         until = monotonic() + _LONGEST_PASS_SECONDS
+        if self._claimers == 1:
+            made = self._claim(until)
+        else:
+            with ThreadPoolExecutor(self._claimers, thread_name_prefix="scheduler-claim") as pool:
+                claims = [pool.submit(self._claim, until, number) for number in range(self._claimers)]
+            made = [run for claim in claims for run in claim.result()]
+        self._advance_backfills(until)
+        return made
+
+    def _claim(self, until: float, number: int = 0) -> list[DueRun]:
+        """Claim the share `number` of what is due, batch after batch."""
+        made: list[DueRun] = []
         while True:
             with self._database.write() as session:
                 batch = due.claim_due(
@@ -124,14 +138,13 @@ class Scheduler:
                     planner=self._planner,
                     queued_per_chain=self._limits.queued_per_chain,
                     offer=self._executor.offer,
+                    share=(number, self._claimers),
                 )
             if batch:
                 fault_point("due.committed")
             made += batch
             if not batch or monotonic() > until or self._stopping.is_set():
-                break
-        self._advance_backfills(until)
-        return made
+                return made
 
     def _advance_backfills(self, until: float) -> None:
         """Make the runs of backfills that there is room for now, each backfill in a transaction of its own.

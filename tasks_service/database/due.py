@@ -35,7 +35,7 @@ from tasks_service.database.models import Client, Run, SegmentVersion, Task
 from tasks_service.database.outcomes import DueRun, Outcomes, literal
 from tasks_service.database.runs import GOING, Offer, request_cancel, resolved_trigger
 from tasks_service.database.segments import newest_versions
-from tasks_service.database.statements import identity
+from tasks_service.database.statements import among, identity
 from tasks_service.database.tasks import pause_task
 from tasks_service.database.zone_rules import Holding, Mover, follow, holding
 from tasks_service.fault_points import fault_point
@@ -115,8 +115,12 @@ def claim_due(
     planner: Planner,
     queued_per_chain: int,
     offer: Offer | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> list[DueRun]:
     """Give up to `batch` due tasks the outcomes of their due occurrences; return the runs that were made.
+
+    Of `share` (number, of) only the chains are looked at whose id leaves that rest: several claim at once, and none
+    fills the queue of a chain that another is filling.
 
     Tasks another scheduler is at are passed over, so fewer than `batch` does not mean that no more are due:
     call until `earliest_due` lies ahead. A task whose client may no longer run, or whose trigger cannot be
@@ -130,6 +134,9 @@ def claim_due(
         .limit(batch)
         .with_for_update(key_share=True, skip_locked=True)
     )
+    number, of = share
+    if of > 1:
+        query = query.where(col(Task.chain) % of == number)
     due = [_Due._make(row) for row in session.connection().execute(query).all()]
     return _give_outcomes(session, due, now=now, planner=planner, queued_per_chain=queued_per_chain, offer=offer)
 
@@ -254,13 +261,15 @@ def _queued(session: Session, chains: set[int]) -> Counter[int]:
 
 def _going(session: Session, task_ids: list[int]) -> Counter[tuple[int, str]]:
     """Count the runs of tasks that are queued or running, by (task, state); those of backfills stand apart."""
+    connection = session.connection()
+    asked = among(connection.dialect, col(Run.task_id), task_ids)
     query = (
         select(Run.task_id, Run.state, func.count())
-        .where(col(Run.task_id).in_(task_ids), col(Run.state).in_([literal(state) for state in GOING]))
+        .where(asked, col(Run.state).in_([literal(state) for state in GOING]))
         .where(col(Run.backfill_id).is_(None))
         .group_by(col(Run.task_id), col(Run.state))
     )
-    return Counter({(task_id, state): count for task_id, state, count in session.exec(query).all()})
+    return Counter({(task_id, state): count for task_id, state, count in connection.execute(query)})
 
 
 def overlap(policy: str, *, running: int, queued: int) -> Literal["run", "skip", "replace"]:

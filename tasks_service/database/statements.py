@@ -12,15 +12,21 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
+    BigInteger,
+    ColumnElement,
     CursorResult,
     Dialect,
     FromClause,
+    SQLColumnExpression,
     Text,
+    any_,
     bindparam,
     cast,
     column,
     func,
+    literal,
     literal_column,
     select,
 )
@@ -53,6 +59,14 @@ def insert_unless_there(dialect: Dialect, table: type[Any]) -> postgresql.Insert
     Each dialect has its own class for it, with one grammar.
     """
     return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def among(dialect: Dialect, number: SQLColumnExpression[int], numbers: list[int]) -> ColumnElement[bool]:
+    """Tell whether a column is one of many numbers, which are handed over as one parameter: hundreds take time."""
+    if dialect.name == "postgresql":
+        return number == any_(literal(numbers, ARRAY(BigInteger())))
+    each = func.json_each(literal(json.dumps(numbers), Text())).table_valued("value")
+    return number.in_(select(each.c.value))
 
 
 def handed_over(dialect: Dialect, name: str, **columns: TypeEngine[Any]) -> FromClause:

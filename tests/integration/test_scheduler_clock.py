@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -13,7 +14,7 @@ import time_machine
 from sqlmodel import Session
 
 from tasks_service.config import Settings
-from tasks_service.database.models import Run
+from tasks_service.database.models import Run, Skip
 from tasks_service.errors import DatabaseUnavailableError
 from tasks_service.executors.table import TableExecutor
 from tasks_service.scheduler import Scheduler, TaskJobStore
@@ -184,6 +185,19 @@ class TestStore:
         store = self.store(tick=lambda: pytest.fail("it looked"))
         store.retired = True
         assert store.get_due_jobs(NOW) == []
+
+
+def test_a_herd_fills_the_queue_of_each_chain_and_no_further(stage: Stage) -> None:
+    for chain in (1, 2, 3):
+        for _ in range(25):
+            stage.task(chain, due_at=now(stage), cron="0 0 1 1 *")
+    settings = SETTINGS.model_copy(update={"limits": SETTINGS.limits.model_copy(update={"queued_per_chain": 13})})
+    scheduler = Scheduler(stage.database, TableExecutor(), settings)
+    # A look ends with a batch that made nothing; the next one comes soon.
+    made = [run for _ in range(10) for run in scheduler.tick()]
+    assert Counter(run.chain for run in made) == {1: 13, 2: 13, 3: 13}
+    assert len(stage.all(Run)) == 39
+    assert Counter(skip.reason for skip in stage.all(Skip)) == {"queue_full": 36}
 
 
 def test_the_next_look_is_when_the_next_task_is_due_and_never_later_than_a_poll(stage: Stage) -> None:
