@@ -1,7 +1,7 @@
 """A server that everything needs is away for a while: no process ends, no file is doubled, and work goes on at once.
 
-The real stack, each server behind a proxy. Two outages of seconds are tried here; with ``FULL=1`` all, for the
-minute of the promise.
+The real stack, each server behind a proxy; PostgreSQL is crashed, too, and has every connection ended again
+and again. Some outages of seconds are tried here; with ``FULL=1`` all, for the minute of the promise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 from sqlmodel import select
 from urllib3.util import parse_url
 
@@ -29,6 +29,7 @@ from tasks_service.sample import load_elasticsearch
 from tests.acceptance.conftest import CHAIN, UNTIL, full_environment
 from tests.acceptance.service import Service
 from tests.databases import connect
+from tests.servers.postgresql import Crashing, crashing, create_database
 from tests.servers.tcp_proxy import TcpProxy
 from tests.waiting import eventually
 
@@ -40,8 +41,26 @@ BACK_WITHIN_SECONDS = 10
 BEFORE_SECONDS = 6 if FULL else 2
 DONE_WITHIN_SECONDS = 180
 HARM: dict[str, Callable[[TcpProxy], None]] = {"refuses": TcpProxy.refuse, "is silent": TcpProxy.swallow}
-EVERY = [(lost, how) for lost in ("database", "elasticsearch", "storage") for how in HARM]
-CASES = EVERY if FULL else [("database", "is silent"), ("storage", "refuses")]
+EVERY = [
+    *((lost, how, "procrastinate") for lost in ("database", "elasticsearch", "storage") for how in HARM),
+    *(("database", how, "procrastinate") for how in ("crashes", "ends every connection")),
+    *(("database", how, "table") for how in HARM),
+]
+CASES = (
+    EVERY
+    if FULL
+    else [
+        ("database", "is silent", "table"),
+        ("database", "crashes", "procrastinate"),
+        ("database", "ends every connection", "procrastinate"),
+        ("elasticsearch", "refuses", "procrastinate"),
+        ("storage", "refuses", "table"),
+    ]
+)
+END_CONNECTIONS = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 @dataclass
@@ -49,6 +68,7 @@ class Stack:
     service: Service
     proxies: dict[str, TcpProxy]
     database: Database
+    cluster: Crashing | None
 
     def runs(self) -> list[Run]:
         with self.database.read() as session:
@@ -62,16 +82,22 @@ class Stack:
 
 @pytest.fixture
 def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    _, how, executor = request.node.callspec.params["case"]
     prefix = f"outages-{uuid.uuid4().hex[:8]}-"
     load_elasticsearch(request.getfixturevalue("elasticsearch_url"), {"products": 500}, until=UNTIL, prefix=prefix)
     environment = full_environment(request, prefix)
+    cleanup = ExitStack()
+    cluster = None
+    if how == "crashes":
+        cluster = cleanup.enter_context(crashing())
+        environment["TASKS_DATABASE__URL"] = create_database(cluster.port, "tasks")
     url = make_url(environment["TASKS_DATABASE__URL"])
     addresses = {
         "database": (str(url.host), url.port or 5432),
         "elasticsearch": _address(json.loads(environment["TASKS_ELASTICSEARCH__URLS"])[0]),
         "storage": _address(environment["TASKS_GCS__ENDPOINT"]),
     }
-    with ExitStack() as cleanup:
+    with cleanup:
         proxies = {name: cleanup.enter_context(TcpProxy(*address)) for name, address in addresses.items()}
         behind = url.set(host="127.0.0.1", port=proxies["database"].port)
         service = Service(
@@ -81,6 +107,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
                 "TASKS_DATABASE__URL": behind.render_as_string(hide_password=False),
                 "TASKS_ELASTICSEARCH__URLS": json.dumps([f"http://127.0.0.1:{proxies['elasticsearch'].port}"]),
                 "TASKS_GCS__ENDPOINT": f"http://127.0.0.1:{proxies['storage'].port}",
+                "TASKS_EXECUTOR__KIND": executor,
             },
         )
         cleanup.callback(service.stop)
@@ -90,7 +117,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
         service.ready()
         database = connect(url.render_as_string(hide_password=False))
         cleanup.callback(database.dispose)
-        yield Stack(service, proxies, database)
+        yield Stack(service, proxies, database, cluster)
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -100,17 +127,37 @@ def _address(url: str) -> tuple[str, int]:
     return parsed.host, parsed.port
 
 
-@pytest.mark.parametrize(("lost", "how"), CASES)
-def test_work_goes_on_once_a_server_is_back(stack: Stack, lost: str, how: str) -> None:
+def outage(stack: Stack, lost: str, how: str) -> None:
+    """Let a server be away for so long; it is back when this returns."""
+    proxy = stack.proxies[lost]
+    stack.database.dispose()  # our own connections would be lost, too
+    if how == "crashes":
+        assert stack.cluster is not None
+        stack.cluster.crash()
+        Event().wait(OUTAGE_SECONDS)
+        stack.cluster.start()
+    elif how == "ends every connection":
+        until = monotonic() + OUTAGE_SECONDS
+        while monotonic() < until:
+            with stack.database.write() as session:
+                session.connection().execute(END_CONNECTIONS)
+            Event().wait(0.1)
+    else:
+        HARM[how](proxy)
+        Event().wait(OUTAGE_SECONDS)
+        proxy.heal(reset_lost=True)
+
+
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_work_goes_on_once_a_server_is_back(stack: Stack, case: tuple[str, str, str]) -> None:
+    lost, how, _ = case
     api = stack.service.api(CHAIN)
     started = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
     due = [started + timedelta(seconds=second) for second in range(0, BEFORE_SECONDS + OUTAGE_SECONDS, 2)]
     for instant in due:
         api.create(_task(instant))
     eventually(stack.published, what="the first is published")
-    HARM[how](stack.proxies[lost])
-    Event().wait(OUTAGE_SECONDS)  # the outage itself
-    stack.proxies[lost].heal(reset_lost=True)
+    outage(stack, lost, how)
     back = monotonic()
     published = len(stack.published())
 

@@ -61,13 +61,7 @@ class PostgreSQL(Server):
 
     def start(self, directory: Path) -> Running:
         """Make a cluster and start it on a free port."""
-        binaries = _binaries()
-        data, log = directory / "data", directory / "output.log"
-        data.mkdir()
-        give(directory)
-        _initdb(binaries, data)
-        with (data / "postgresql.conf").open("a") as settings:
-            settings.write(SETTINGS)
+        binaries, data, log = _cluster(directory, "")
         for left in reversed(range(PORT_TRIES)):
             port = free_port()
             process = start(
@@ -100,13 +94,54 @@ def on_host(host: Host) -> Iterator[str]:
         yield from _served(Path(directory), host)
 
 
-def _served(directory: Path, host: Host) -> Iterator[str]:
+@dataclass
+class Crashing:
+    """A cluster that may be crashed: what was committed is there once it is started again."""
+
+    directory: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and return when it answers: it has recovered what it had committed."""
+        log = self.directory / "output.log"
+        command = [str(_binaries() / "postgres"), "-D", str(self.directory / "data"), "-p", str(self.port)]
+        self.process = start(command, log=log, cwd=self.directory, as_nobody=True, orphaned=signal.SIGQUIT)
+        wait_until(lambda: _answers(self.port), self.process, log=log, seconds=BOOT_SECONDS)
+
+    def crash(self) -> None:
+        """End it at once, as PostgreSQL's immediate shutdown does: nothing is written down on the way."""
+        if self.process is not None:
+            end(self.process, signal.SIGQUIT)
+            self.process = None
+
+
+@contextmanager
+def crashing() -> Iterator[Crashing]:
+    """A cluster of its own that a test may crash; in a directory of its own, as `on_host` has."""
+    with TemporaryDirectory(prefix="tasks-service-crashing-") as directory:
+        _cluster(Path(directory), "synchronous_commit = on\n")
+        cluster = Crashing(Path(directory), free_port())
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.crash()
+
+
+def _cluster(directory: Path, more: str) -> tuple[Path, Path, Path]:
+    """Make a cluster with these settings, too; returns where the binaries, the data and the log are."""
     binaries, data, log = _binaries(), directory / "data", directory / "output.log"
     data.mkdir()
     give(directory)
     _initdb(binaries, data)
     with (data / "postgresql.conf").open("a") as settings:
-        settings.write(SETTINGS + f"listen_addresses = '{host.address}'\n")
+        settings.write(SETTINGS + more)
+    return binaries, data, log
+
+
+def _served(directory: Path, host: Host) -> Iterator[str]:
+    binaries, data, log = _cluster(directory, f"listen_addresses = '{host.address}'\n")
     with (data / "pg_hba.conf").open("a") as access:
         access.write(f"host all all {host.address}/24 trust\n")
     uid, gid = unprivileged() or (os.getuid(), os.getgid())
