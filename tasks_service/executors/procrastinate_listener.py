@@ -144,7 +144,7 @@ class Listener:
                 with suppress(exceptions.AlreadyEnqueued):
                     await app.configure_task(TASK, queue=QUEUE, queueing_lock=str(run_id)).defer_async(run_id=run_id)
 
-        app.task(name=TASK, queue=QUEUE)(wake_up)
+        app.task(name=TASK, queue=QUEUE, retry=False)(wake_up)  # what is tried again is a run, by its own rules
         async with asyncio.timeout(_OPEN_SECONDS):
             await app.open_async()
         try:

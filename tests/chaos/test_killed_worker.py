@@ -11,6 +11,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -26,6 +27,9 @@ from tests.servers.gcs_faults import Gate
 from tests.waiting import eventually
 
 ROWS = 10_000
+LEASE_SECONDS, HEARTBEAT_SECONDS = 3.0, 0.5
+LIVING = {"last_used_at", "swept_at"}
+SLACK_SECONDS = 3.0  # of a machine that has other things to do
 
 
 class Stage:
@@ -58,8 +62,25 @@ class Stage:
         [run] = self.api.request("GET", f"/tasks/{self.task_id}/runs").json["results"]
         return self.api.request("GET", f"/runs/{run['id']}").json
 
-    def heard(self, event: str) -> None:
-        eventually(lambda: any(line["event"] == event for line in self.service.events()), what=event)
+    def heard(self, event: str, times: int = 1) -> datetime:
+        """Wait until a line was logged so often; return when that was."""
+
+        def said() -> list[str]:
+            found = [str(line["timestamp"]) for line in self.service.events() if line["event"] == event]
+            return found if len(found) >= times else []
+
+        return datetime.fromisoformat(eventually(said, what=event)[times - 1])
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """All that is stored, but for what living processes say of themselves, and what was swept meanwhile."""
+        with closing(sqlite3.connect(self.service.directory / "tasks.db", timeout=30)) as database:
+            database.row_factory = sqlite3.Row
+            names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {
+                name: [{key: row[key] for key in row.keys() if key not in LIVING} for row in found]  # noqa: SIM118
+                for name in names
+                if name not in {"process", "sqlite_sequence"} and (found := database.execute(f"SELECT * FROM {name}"))  # noqa: S608
+            }
 
     def objects(self) -> list[str]:
         listed = urllib3.request(
@@ -91,8 +112,8 @@ def stage(tmp_path: Path, gcs: Gcs) -> Iterator[Stage]:
             "TASKS_GCS__ENDPOINT": gcs.endpoint,
             "TASKS_GCS__CREDENTIALS_FILE": str(gcs.credentials_file),
             "TASKS_GCS__CHUNK_BYTES": str(256 * 1024),
-            "TASKS_WORKER__LEASE_SECONDS": "3",
-            "TASKS_WORKER__HEARTBEAT_SECONDS": "0.5",
+            "TASKS_WORKER__LEASE_SECONDS": str(LEASE_SECONDS),
+            "TASKS_WORKER__HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
         },
     )
     service.migrate()
@@ -126,9 +147,13 @@ def freeze(worker: Popen[bytes], service: Service) -> None:
 
 def test_another_attempt_publishes_the_whole_file_once(stage: Stage) -> None:
     with stage.worker_in_mid_export() as (worker, _):
+        stage.service.start("worker")
+        stage.heard("worker.started", 2)
+        killed = datetime.now(UTC)
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait(timeout=30)
-    stage.service.start("worker")
+        taken_over = (stage.heard("run.started", 2) - killed).total_seconds()
+    assert taken_over < LEASE_SECONDS + SLACK_SECONDS
     stage.whole_file_once()
     assert [attempt["outcome"] for attempt in stage.run()["attempts"]] == ["abandoned", "published"]
 
@@ -152,10 +177,10 @@ def test_a_worker_that_comes_back_after_its_lease_changes_nothing(stage: Stage) 
         gate.release()
         stage.service.start("worker")
         stage.whole_file_once()
-        before = stage.run(), stage.api.task(stage.task_id)
+        before = stage.run(), stage.api.task(stage.task_id), stage.rows()
         os.killpg(worker.pid, signal.SIGCONT)
         stage.heard("run.lease_lost")
-    assert (stage.run(), stage.api.task(stage.task_id)) == before
+    assert (stage.run(), stage.api.task(stage.task_id), stage.rows()) == before
     stage.whole_file_once()
 
 
@@ -176,11 +201,14 @@ def test_cancel_reaches_a_running_export_and_leaves_nothing(stage: Stage) -> Non
     with stage.worker_in_mid_export() as (_, gate):
         answer = stage.api.request("POST", f"/runs/{stage.run()['id']}/cancel")
         assert answer.status in {200, 202}, answer.body
-        stage.heard("lease.cancel_heard")
+        asked = datetime.now(UTC)
+        heard = (stage.heard("lease.cancel_heard") - asked).total_seconds()
         gate.release()
         task = stage.api.finished(stage.task_id)
     assert (task["state"]["code"], task["state"]["reason"]) == ("ERROR", "cancelled")
+    assert heard < 2 * HEARTBEAT_SECONDS + SLACK_SECONDS
     assert stage.objects() == []
+    assert stage.gcs.faults.count("upload.cancel") == 1, "the half upload was given up at the storage, too"
     assert stage.api.request("GET", f"/tasks/{stage.task_id}/download_url").status == 409
 
 

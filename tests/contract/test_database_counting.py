@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import queue
+from collections import Counter
 from datetime import timedelta
 from time import monotonic
 
-from tasks_service import metrics
+import pytest
+from sqlmodel import Session
+
+from tasks_service import metrics, schedule
 from tasks_service.beats import Beating, Standing, hold_run
 from tasks_service.config import WorkerSettings
 from tasks_service.database import claims, runs, tasks
+from tasks_service.database.models import Skip
+from tasks_service.schedule import Limits
 from tests import measured
 from tests.databases import MINUTE, NOW, Stage
 
@@ -27,6 +33,52 @@ def test_a_due_occurrence_counts_with_how_late_it_was_and_a_missed_one_with_its_
     with measured.moving() as moved:
         stage.due(NOW + 10 * MINUTE + timedelta(seconds=30))
         assert moved.of(metrics.OCCURRENCES_NOT_RUN, reason="misfire") == 9 + 10
+
+
+def occurrences_not_run(stage: Stage, reason: str) -> int:
+    """Have occurrences of a task not be run for a reason; return how many."""
+    due = NOW + 10 * MINUTE + timedelta(seconds=30)
+    few = Limits(catch_up=timedelta(minutes=4), catch_up_runs=2)
+    if reason == "misfire":
+        stage.task(due_at=NOW, misfire="skip")
+        stage.due(due)
+        return 10
+    if reason in {"catch_up_window", "catch_up_limit"}:
+        stage.task(due_at=NOW, misfire="run_all", overlap="allow")
+        stage.due(due, limits=few)
+        return 7 if reason == "catch_up_window" else 1
+    if reason == "overlap":
+        stage.run(stage.task(due_at=NOW, overlap="skip"), occurrence=NOW - MINUTE)
+        stage.due(NOW)
+        return 1
+    if reason == "queue_full":
+        stage.task(due_at=NOW)
+        stage.due(NOW, cap=0)
+        return 1
+    if reason == "executed":
+        stage.run(stage.task(due_at=NOW + MINUTE, once="2026-05-26T12:01:00Z"), kind="manual")
+        return 1
+    task = stage.task(due_at=NOW)
+    passed = schedule.passed(task.trigger, due=NOW, now=NOW + 2 * MINUTE, reason=reason)
+
+    def end(session: Session) -> None:
+        row = tasks.get_task(session, task.id or 0, chain=None, lock=True)
+        assert row is not None
+        if reason == "deleted":
+            tasks.delete_task(session, row, now=NOW + 2 * MINUTE, skips=passed)
+        else:
+            tasks.resume_task(session, row, now=NOW + 2 * MINUTE, next_run_at=NOW + 3 * MINUTE, skips=passed)
+
+    stage.write(end)
+    return 3
+
+
+@pytest.mark.parametrize("reason", metrics.OCCURRENCES_NOT_RUN.starts)
+def test_what_is_not_run_counts_under_its_reason(stage: Stage, reason: str) -> None:
+    with measured.moving() as moved:
+        count = occurrences_not_run(stage, reason)
+        assert moved.of(metrics.OCCURRENCES_NOT_RUN, reason=reason) == count
+    assert Counter({one.reason: one.count for one in stage.all(Skip)})[reason] == count
 
 
 def test_a_claim_and_its_end_count_once_however_often_they_are_written(stage: Stage) -> None:

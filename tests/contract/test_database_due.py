@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tasks_service.database import clients, due, runs, tasks
+from tasks_service.database import claims, clients, due, runs, tasks
 from tasks_service.database.models import Event, Run, Skip
 from tasks_service.schedule import Limits, Planner, resume
 from tests.databases import MINUTE, NOW, Stage
@@ -275,3 +276,33 @@ def test_a_run_now_leaves_a_cron_alone(stage: Stage) -> None:
     task = stage.task(due_at=NOW + MINUTE)
     stage.run(task, kind="manual")
     assert stage.read_task(task).next_run_at == NOW + MINUTE
+
+
+def test_failures_in_a_row_pause_the_schedule(stage: Stage) -> None:
+    """A file ends the row; a cancelled run neither counts nor ends it; a schedule that goes on starts at nought."""
+    task = stage.task(overlap="allow", pause_after_failures=3)
+    minutes = itertools.count()
+
+    def ends(how: str) -> tuple[int, str | None]:
+        run_id = stage.run(task, occurrence=NOW + next(minutes) * MINUTE)
+        claim = stage.claimed()
+        if how == "cancelled":
+            run = stage.read_run(run_id)
+            stage.write(lambda session: runs.request_cancel(session, run, now=NOW))
+            stage.write(lambda session: claims.cancelled(session, claim, now=NOW))
+        elif how == "done":
+            assert stage.publish(claim)
+        else:
+            assert stage.fail(claim)
+        shown = stage.read_task(task)
+        return shown.failures, shown.paused_reason
+
+    assert [ends(how) for how in ("failed", "failed", "done")] == [(1, None), (2, None), (0, None)]
+    assert [ends(how) for how in ("failed", "cancelled", "failed")] == [(1, None), (1, None), (2, None)]
+    assert ends("failed") == (3, "failures")
+    paused = stage.read_task(task)
+    assert paused.paused_at is not None
+    assert "3 failed runs in a row" in (paused.paused_note or "")
+    stage.write(lambda session: tasks.resume_task(session, paused, now=NOW, next_run_at=NOW + MINUTE))
+    assert ends("failed") == (1, None)
+    assert stage.read_task(task).paused_at is None

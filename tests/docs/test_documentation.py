@@ -18,7 +18,19 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-PROMISED = ("demo", "test", "lint", "bench", "elasticsearch", "lock", "test-full", "help", "config.example.toml")
+PROMISED = (
+    "demo",
+    "test",
+    "lint",
+    "bench",
+    "chaos",
+    "fuzz",
+    "elasticsearch",
+    "lock",
+    "test-full",
+    "help",
+    "config.example.toml",
+)
 
 
 def events() -> dict[str, set[str]]:

@@ -134,6 +134,8 @@ class Handler(BaseHTTPRequestHandler):
             if self.command == "DELETE":  # what the library sends to end a session names no session
                 return "upload.cancel", "nothing"
             return "upload.start", "upload_start"
+        if self.command == "DELETE":
+            return "upload.cancel", "upload_chunk"
         asking = self.lower.get("content-range", "").startswith("bytes */") and self.lower.get("content-length") == "0"
         return ("upload.status" if asking else "upload.chunk"), "upload_chunk"
 

@@ -333,3 +333,8 @@ def test_shown_settings_hold_no_secret() -> None:
     assert shown["elasticsearch"]["api_key"] == "***"
     assert shown["web"]["port"] == 8080
     assert set(shown["indices"]) == set(default_indices())
+
+
+def test_a_chain_runs_ten_and_queues_a_thousand_unless_told_otherwise() -> None:
+    limits = Settings().limits
+    assert (limits.running_per_chain, limits.queued_per_chain) == (10, 1000)
