@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -117,13 +117,18 @@ class Scheduler:
             offered.
         """
         until = monotonic() + _LONGEST_PASS_SECONDS
-        if self._claimers == 1:
+        with self._database.read() as session:
+            earliest = due.earliest_due(session)
+            anything = earliest is not None and earliest <= self._database.now(session)
+            wanting = backfills.wanting(session)
+        made: list[DueRun] = []
+        if anything and self._claimers == 1:
             made = self._claim(until)
-        else:
+        elif anything:
             with ThreadPoolExecutor(self._claimers, thread_name_prefix="scheduler-claim") as pool:
                 claims = [pool.submit(self._claim, until, number) for number in range(self._claimers)]
             made = [run for claim in claims for run in claim.result()]
-        self._advance_backfills(until)
+        self._advance_backfills(wanting, until)
         return made
 
     def _claim(self, until: float, number: int = 0) -> list[DueRun]:
@@ -146,13 +151,11 @@ class Scheduler:
             if not batch or monotonic() > until or self._stopping.is_set():
                 return made
 
-    def _advance_backfills(self, until: float) -> None:
+    def _advance_backfills(self, wanting: Sequence[tuple[int, int]], until: float) -> None:
         """Make the runs of backfills that there is room for now, each backfill in a transaction of its own.
 
         Where one found no room, the younger ones of its chain are not tried in this pass.
         """
-        with self._database.read() as session:
-            wanting = backfills.wanting(session)
         full: set[int] = set()
         for backfill_id, chain in wanting:
             if chain in full:
