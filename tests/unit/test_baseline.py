@@ -26,6 +26,10 @@ def test_the_baseline_names_benchmarks_that_are_run() -> None:
     assert all(ratio > 0 for ratio in baseline.read().values())
 
 
+def test_every_promise_has_a_ratio_that_is_measured() -> None:
+    assert baseline.PROMISED.keys() <= baseline.read().keys()
+
+
 def test_a_ratio_under_its_promise_is_said() -> None:
     [fault] = baseline.short_of_promises({"scheduling.claim.sqlite": 19.0, "scheduling.idle.sqlite": 1.5, "a.one": 0.1})
     assert fault == "scheduling.claim.sqlite is 19; 20 is promised"
