@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url, text
-from sqlmodel import select
+from sqlmodel import col, select
 from urllib3.util import parse_url
 
 from tasks_service.database.engine import Database
@@ -57,6 +57,13 @@ CASES = (
         ("storage", "refuses", "table"),
     ]
 )
+NEVER = ("elasticsearch", "never answers", "table")
+IMPATIENT = {
+    "TASKS_ELASTICSEARCH__REQUEST_TIMEOUT_SECONDS": "600",
+    "TASKS_WORKER__STALL_TIMEOUT_SECONDS": "2",
+    "TASKS_WORKER__LEASE_SECONDS": "3",
+    "TASKS_WORKER__HEARTBEAT_SECONDS": "0.5",
+}
 END_CONNECTIONS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -74,10 +81,12 @@ class Stack:
         with self.database.read() as session:
             return list(session.exec(select(Run)).all())
 
-    def published(self) -> list[int]:
+    def attempts(self) -> list[Attempt]:
         with self.database.read() as session:
-            attempts = session.exec(select(Attempt)).all()
-            return [attempt.run_id for attempt in attempts if attempt.outcome == "published"]
+            return list(session.exec(select(Attempt).order_by(col(Attempt.id))).all())
+
+    def published(self) -> list[int]:
+        return [attempt.run_id for attempt in self.attempts() if attempt.outcome == "published"]
 
 
 @pytest.fixture
@@ -108,7 +117,8 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
                 "TASKS_ELASTICSEARCH__URLS": json.dumps([f"http://127.0.0.1:{proxies['elasticsearch'].port}"]),
                 "TASKS_GCS__ENDPOINT": f"http://127.0.0.1:{proxies['storage'].port}",
                 "TASKS_EXECUTOR__KIND": executor,
-            },
+            }
+            | (IMPATIENT if how == "never answers" else {}),
         )
         cleanup.callback(service.stop)
         service.migrate()
@@ -176,6 +186,21 @@ def test_work_goes_on_once_a_server_is_back(stack: Stack, case: tuple[str, str, 
     print(f"{lost} {how}, {OUTAGE_SECONDS} s: back after {seconds:.1f} s")  # noqa: T201 -- for the log of CI
     assert [process.poll() for process in stack.service.processes] == [None] * 4
     assert sorted(stack.published()) == sorted(run.id or 0 for run in stack.runs())
+
+
+@pytest.mark.parametrize("case", [NEVER], ids=" ".join)
+def test_a_source_that_never_answers_costs_the_attempt_and_its_worker_and_not_the_run(
+    stack: Stack, case: tuple[str, str, str]
+) -> None:
+    """A worker that waits for an answer cannot look up: its lease is renewed no more, and its beater ends it."""
+    proxy = stack.proxies[case[0]]
+    stack.service.api(CHAIN).create(_task(datetime.now(UTC) + timedelta(seconds=4)))
+    proxy.swallow()
+    eventually(lambda: [one.outcome for one in stack.attempts()][:1] == ["abandoned"], what="another takes the run")
+    proxy.heal(reset_lost=True)
+    eventually(lambda: [run.state for run in stack.runs()] == ["done"], timeout=60, what="the run is done")
+    assert len(stack.published()) == 1
+    assert stack.attempts()[0].worker != stack.attempts()[-1].worker
 
 
 def _task(due: datetime) -> dict[str, Any]:
