@@ -169,6 +169,7 @@ class Scheduler:
                     queued_per_chain=self._limits.queued_per_chain,
                     offer=self._executor.offer,
                 )
+            fault_point("backfill.committed")
             if made:
                 log.info("backfill.advanced", backfill_id=backfill_id, chain=chain, runs=made)
             else:

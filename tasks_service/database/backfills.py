@@ -27,6 +27,7 @@ from tasks_service.database.models import Backfill, BackfillOccurrence, Client, 
 from tasks_service.database.runs import GOING, Offer, create_run, definition_of, queued_count, request_cancel
 from tasks_service.database.segments import newest_versions
 from tasks_service.database.statements import Direction, identity, page
+from tasks_service.fault_points import fault_point
 
 Reprocess = Literal["none", "failed", "all"]
 _DONE_WITHOUT_A_FILE = ("failed", "cancelled")
@@ -231,6 +232,7 @@ def advance(
         queued_per_chain - queued_count(session, task.chain),
     )
     made = _make_runs(session, task, backfill, max(room, 0), now=now, offer=offer)
+    fault_point("backfill.written")
     if not made and not _anything_left(session, backfill_id):
         _finish(session, backfill, now=now)
         touch(session, task, now=now)
@@ -293,6 +295,7 @@ def _make_runs(
                 col(BackfillOccurrence.backfill_id) == backfill_id, col(BackfillOccurrence.occurrence) == occurrence
             )
         )
+        fault_point("backfill.taken")
         run = create_run(session, task, kind="backfill", occurrence=occurrence, now=now, backfill=backfill)
         if run is not None and run.id is not None:
             made += 1

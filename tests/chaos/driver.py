@@ -57,7 +57,7 @@ STRIKES = 0.6  # of all processes are armed with a fault point
 POINTS = {
     "web": [name for name in FAULT_POINTS if name.startswith("task.")],
     "scheduler": [name for name in FAULT_POINTS if name.startswith("due.")],
-    "worker": [name for name in FAULT_POINTS if not name.startswith(("task.", "due.", "push."))],
+    "worker": [name for name in FAULT_POINTS if not name.startswith(("task.", "due.", "backfill.", "push."))],
 }
 CALM_SECONDS = 300.0
 

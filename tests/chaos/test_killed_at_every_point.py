@@ -18,8 +18,9 @@ from typing import Any, Self
 
 import pytest
 import urllib3
+from sqlmodel import Session
 
-from tasks_service.database import clients, runs, tasks
+from tasks_service.database import backfills, clients, runs, tasks
 from tasks_service.fault_points import FAULT_POINTS
 from tests import clockwork
 from tests.acceptance.service import Api, free_port
@@ -293,7 +294,34 @@ SCENES: dict[str, Callable[[Scene, str], None]] = {
 }
 
 
-@pytest.mark.parametrize("point", [point for point in FAULT_POINTS if not point.startswith("push.")])
+@pytest.mark.parametrize("point", [point for point in FAULT_POINTS if not point.startswith(("backfill.", "push."))])
 def test_killed_there_nothing_is_lost_and_nothing_is_doubled(scene: Scene, point: str) -> None:
     next(reach for start, reach in SCENES.items() if point.startswith(start))(scene, point)
     scene.finish()
+
+
+@pytest.mark.parametrize("point", [point for point in FAULT_POINTS if point.startswith("backfill.")])
+def test_killed_there_a_backfill_makes_each_of_its_runs_once(scene: Scene, point: str) -> None:
+    days = [NOW - timedelta(days=days) for days in (3, 2, 1)]
+    task = scene.stage.task(CHAIN, due_at=NOW + LONG_AFTER, cron="0 0 * * *")
+    order = backfills.BackfillOrder(days[0], NOW, "none", 2, tuple(days), 0)
+
+    def create(session: Session) -> None:
+        held = tasks.get_task(session, task.id or 0, chain=None, lock=True)
+        assert held is not None
+        backfills.create_backfill(session, held, now=NOW, client_id=task.client_id, order=order)
+
+    scene.stage.write(create)
+    dies(scene, "scheduler", point)
+
+    def ended() -> bool:
+        with scene.stage.database.read() as session:
+            [backfill] = backfills.list_backfills(session, task.id or 0, limit=10)[0]
+        return backfill.state == "done"
+
+    with scene.started("scheduler"), scene.started("worker"):
+        eventually(ended, timeout=60, what="the backfill ends")
+    found = scene.ledger()
+    assert sorted(run["occurrence"] for run in found.runs) == days
+    assert {run["state"] for run in found.runs} == {"done"}
+    assert [attempt["outcome"] for attempt in found.attempts].count("published") == len(days)
