@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, TypeAlias, cast
@@ -70,8 +70,6 @@ class Scheduler:
         self._database = database
         self._executor = executor
         self._batch = settings.scheduler.batch
-        # One plans while the server carries out what another has planned; SQLite has one writer.
-        self._claimers = 2 if database.dialect == "postgresql" else 1
         self._poll_seconds = settings.scheduler.poll_interval_seconds
         self._limits = settings.limits
         self._planner = Planner(Limits.of(settings.scheduler))
@@ -122,17 +120,29 @@ class Scheduler:
             anything = earliest is not None and earliest <= self._database.now(session)
             wanting = backfills.wanting(session)
         made: list[DueRun] = []
-        if anything and self._claimers == 1:
-            made = self._claim(until)
-        elif anything:
-            with ThreadPoolExecutor(self._claimers, thread_name_prefix="scheduler-claim") as pool:
-                claims = [pool.submit(self._claim, until, number) for number in range(self._claimers)]
-            made = [run for claim in claims for run in claim.result()]
+        if anything:
+            # One plans while the server carries out what another has planned; SQLite has one writer.
+            both = self._database.dialect == "postgresql"
+            made = self._claim_with_another(until) if both else self._claim(until, (0, 1))
         self._advance_backfills(wanting, until)
         return made
 
-    def _claim(self, until: float, number: int = 0) -> list[DueRun]:
-        """Claim the share `number` of what is due, batch after batch."""
+    def _claim_with_another(self, until: float) -> list[DueRun]:
+        """Claim over two connections at once; what the other claimer meets is raised here."""
+        other: Future[list[DueRun]] = Future()
+
+        def claim() -> None:
+            try:
+                other.set_result(self._claim(until, (1, 2)))
+            except BaseException as error:  # noqa: BLE001 -- raised where the result is asked for
+                other.set_exception(error)
+
+        # A daemon: a process that ends does not wait for a database that hangs.
+        threading.Thread(target=claim, name="scheduler-claim", daemon=True).start()
+        return self._claim(until, (0, 2)) + other.result()
+
+    def _claim(self, until: float, share: tuple[int, int]) -> list[DueRun]:
+        """Claim a share of what is due, batch after batch."""
         made: list[DueRun] = []
         while True:
             with self._database.write() as session:
@@ -143,7 +153,7 @@ class Scheduler:
                     planner=self._planner,
                     queued_per_chain=self._limits.queued_per_chain,
                     offer=self._executor.offer,
-                    share=(number, self._claimers),
+                    share=share,
                 )
             if batch:
                 fault_point("due.committed")
