@@ -27,32 +27,31 @@ REDACTED = "[redacted]"
 _SECRET_KEYS = frozenset(
     {"api_key", "authorization", "cookie", "password", "secret", "secret_key", "set-cookie", "signature", "token"}
 )
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        # What signs a link of Google Cloud Storage (V4 and V2), or says who signed it.
-        (
-            r"\b(X-Goog-Signature|X-Goog-Credential|X-Amz-Signature|Signature|GoogleAccessId)(=|%3D)[^&\s\"'<>]+",
-            rf"\1\2{REDACTED}",
-        ),
-        # The opaque part of a local link is the whole right to its file.
-        (r"(/files/)[^/\s\"'?#]+", rf"\1{REDACTED}"),
-        (r"\b(Bearer|Basic|ApiKey)\s+[A-Za-z0-9._~+/:=-]{8,}", rf"\1 {REDACTED}"),
-        (r"(authorization[\"']?\s*[:=]\s*[\"']?)(?!Bearer|Basic|ApiKey)[^\s\"',}]+", rf"\1{REDACTED}"),
-        # The password of a database's or a cluster's URL.
-        (r"(\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*):[^\s@/\"']+@", rf"\1:{REDACTED}@"),
-        (r"\b(password|passwd|pwd|api_key|secret_key)=[^&\s\"']+", rf"\1={REDACTED}"),
-        # A token of the service.
-        (r"\b(tok_[0-9a-f]{8,}):[A-Za-z0-9_-]{16,}", rf"\1:{REDACTED}"),
-        (r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", REDACTED),
-    )
+# Each with what a text must hold for it to match: most texts of a line hold none of that, and are looked at once.
+_SECRETS = (
+    # What signs a link of Google Cloud Storage (V4 and V2), or says who signed it.
+    (
+        "signature|credential|googleaccessid",
+        r"\b(X-Goog-Signature|X-Goog-Credential|X-Amz-Signature|Signature|GoogleAccessId)(=|%3D)[^&\s\"'<>]+",
+        rf"\1\2{REDACTED}",
+    ),
+    # The opaque part of a local link is the whole right to its file.
+    ("/files/", r"(/files/)[^/\s\"'?#]+", rf"\1{REDACTED}"),
+    ("bearer|basic|apikey", r"\b(Bearer|Basic|ApiKey)\s+[A-Za-z0-9._~+/:=-]{8,}", rf"\1 {REDACTED}"),
+    (
+        "authorization",
+        r"(authorization[\"']?\s*[:=]\s*[\"']?)(?!Bearer|Basic|ApiKey)[^\s\"',}]+",
+        rf"\1{REDACTED}",
+    ),
+    # The password of a database's or a cluster's URL.
+    ("://", r"(\b[a-z][a-z0-9+.-]*://[^\s:/@\"']*):[^\s@/\"']+@", rf"\1:{REDACTED}@"),
+    ("passw|pwd|_key", r"\b(password|passwd|pwd|api_key|secret_key)=[^&\s\"']+", rf"\1={REDACTED}"),
+    # A token of the service.
+    ("tok_", r"\b(tok_[0-9a-f]{8,}):[A-Za-z0-9_-]{16,}", rf"\1:{REDACTED}"),
+    ("-----begin", r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", REDACTED),
 )
-
-# What each of the patterns needs at the least: most texts of a line hold none of it, and are looked at once.
-_SIGNS = re.compile(
-    r"signature|credential|googleaccessid|/files/|bearer|basic|apikey|authorization|://|passw|pwd|_key|tok_|-----begin",
-    re.IGNORECASE,
-)
+_PATTERNS = tuple((re.compile(pattern, re.IGNORECASE), replacement) for _, pattern, replacement in _SECRETS)
+_SIGNS = re.compile("|".join(sign for sign, _, _ in _SECRETS), re.IGNORECASE)
 
 EventDict = MutableMapping[str, Any]
 
