@@ -247,9 +247,9 @@ def plan(
     """
     if "once" in trigger:
         return Plan((due,), (), None)
-    read = trigger.get
     zone = zone or ZoneInfo(zones.name_in(trigger))
-    return _plan(read("cron"), zone, read("misfire"), read("start_at"), read("end_at"), due, now, limits)
+    misfire, start_at, end_at = (trigger.get(name) for name in ("misfire", "start_at", "end_at"))
+    return _plan(trigger["cron"], zone, misfire, start_at, end_at, due, now, limits)
 
 
 @lru_cache(maxsize=128)  # a herd is due by few lines, at one moment

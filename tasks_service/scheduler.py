@@ -28,6 +28,7 @@ from apscheduler.executors import base as executors  # pyright: ignore[reportMis
 from apscheduler.jobstores import base as jobstores  # pyright: ignore[reportMissingTypeStubs]
 from apscheduler.schedulers.background import BackgroundScheduler  # pyright: ignore[reportMissingTypeStubs]
 from apscheduler.triggers import base as triggers  # pyright: ignore[reportMissingTypeStubs]
+from sqlmodel import Session
 
 from tasks_service import metrics
 from tasks_service.config import Settings
@@ -116,11 +117,10 @@ class Scheduler:
         """
         until = monotonic() + _LONGEST_PASS_SECONDS
         with self._database.read() as session:
-            earliest = due.earliest_due(session)
-            anything = earliest is not None and earliest <= self._database.now(session)
+            seconds = self._seconds_until_due(session)
             wanting = backfills.wanting(session)
         made: list[DueRun] = []
-        if anything:
+        if seconds is not None and seconds <= 0:
             # One plans while the server carries out what another has planned; SQLite has one writer.
             both = self._database.dialect == "postgresql"
             made = self._claim_with_another(until) if both else self._claim(until, (0, 1))
@@ -199,11 +199,15 @@ class Scheduler:
         When the next task is due, and never later than the next poll.
         """
         with self._database.read() as session:
-            earliest = due.earliest_due(session)
-            if earliest is None:
-                return self._poll_seconds
-            until = (earliest - self._database.now(session)).total_seconds()
-        return min(max(until, _SHORTEST_WAIT_SECONDS), self._poll_seconds)
+            seconds = self._seconds_until_due(session)
+        if seconds is None:
+            return self._poll_seconds
+        return min(max(seconds, _SHORTEST_WAIT_SECONDS), self._poll_seconds)
+
+    def _seconds_until_due(self, session: Session) -> float | None:
+        """Return when the next task is due, by the database's clock; None where none is scheduled."""
+        earliest = due.earliest_due(session)
+        return None if earliest is None else (earliest - self._database.now(session)).total_seconds()
 
     def _supervise(self) -> None:
         """Start the clock again whenever its thread has ended."""

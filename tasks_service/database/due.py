@@ -32,10 +32,10 @@ from tasks_service.database.clients import standing_of
 from tasks_service.database.counting import not_run
 from tasks_service.database.journal import Skipped, SkippedRange
 from tasks_service.database.models import Client, Run, SegmentVersion, Task
-from tasks_service.database.outcomes import DueRun, Outcomes, literal
+from tasks_service.database.outcomes import DueRun, Outcomes
 from tasks_service.database.runs import GOING, Offer, request_cancel, resolved_trigger
 from tasks_service.database.segments import newest_versions
-from tasks_service.database.statements import among, identity
+from tasks_service.database.statements import among, identity, inlined
 from tasks_service.database.tasks import pause_task
 from tasks_service.database.zone_rules import Holding, Mover, follow, holding
 from tasks_service.fault_points import fault_point
@@ -253,7 +253,7 @@ def _plan(
 def _queued(session: Session, chains: set[int]) -> Counter[int]:
     query = (
         select(Run.chain, func.count())
-        .where(col(Run.state) == literal("queued"), col(Run.chain).in_(chains))
+        .where(col(Run.state) == inlined("queued"), col(Run.chain).in_(chains))
         .group_by(col(Run.chain))
     )
     return Counter(dict(session.exec(query).all()))
@@ -265,7 +265,7 @@ def _going(session: Session, task_ids: list[int]) -> Counter[tuple[int, str]]:
     asked = among(connection.dialect, col(Run.task_id), task_ids)
     query = (
         select(Run.task_id, Run.state, func.count())
-        .where(asked, col(Run.state).in_([literal(state) for state in GOING]))
+        .where(asked, col(Run.state).in_([inlined(state) for state in GOING]))
         .where(col(Run.backfill_id).is_(None))
         .group_by(col(Run.task_id), col(Run.state))
     )

@@ -19,10 +19,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    ColumnElement,
     Dialect,
     Integer,
-    String,
     Text,
     Update,
     bindparam,
@@ -38,7 +36,7 @@ from tasks_service.database.counting import runs_fired
 from tasks_service.database.journal import SkippedRange, skip_message, skip_row
 from tasks_service.database.models import Event, Instant, Run, Skip, Task
 from tasks_service.database.runs import UNTOUCHED, definition_copied
-from tasks_service.database.statements import as_rows, handed_over, insert_unless_there
+from tasks_service.database.statements import as_rows, handed_over, inlined, insert_unless_there
 from tasks_service.fault_points import fault_point
 
 
@@ -53,11 +51,6 @@ class DueRun(NamedTuple):
     made_at: datetime
 
 
-def literal(value: str) -> ColumnElement[str]:
-    """Return a value that is written into the statement: only so may SQLite use a partial index."""
-    return literal_column(f"'{value}'", String)
-
-
 @dataclass
 class Outcomes:
     """Rows to be written at the end of a transaction that began its work at `now`."""
@@ -69,7 +62,13 @@ class Outcomes:
     advances: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def run(
-        self, task_id: int, occurrence: datetime, *, available_at: datetime, serial: bool, trigger: object | None
+        self,
+        task_id: int,
+        occurrence: datetime,
+        *,
+        available_at: datetime,
+        serial: bool,
+        trigger: Mapping[str, Any] | None,
     ) -> None:
         """Have a run made; `trigger`: what it carries out, where that is not the task's as it is stored."""
         self.runs.append(
@@ -142,8 +141,8 @@ def _runs_made(dialect: Dialect) -> ReturningInsert[Any]:
         "serial": due.serial,
         "created_at": bindparam("now", type_=Instant()),
         "available_at": due.available_at,
-        "kind": literal("schedule"),
-        "state": literal("queued"),
+        "kind": inlined("schedule"),
+        "state": inlined("queued"),
         **{name: literal_column(str(value), Integer) for name, value in UNTOUCHED.items()},
     }
     copied = select(*values.values()).where(col(Task.id) == due.task_id).order_by(due.place)

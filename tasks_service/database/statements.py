@@ -1,6 +1,7 @@
 """Small parts of statements that every module of database/ needs.
 
-Guarded updates, inserts that bear a duplicate, rows handed over as one parameter, pages.
+Guarded updates, inserts that bear a duplicate, values written into the statement, rows handed over as one
+parameter, pages.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Dialect,
     FromClause,
     SQLColumnExpression,
+    String,
     Text,
     any_,
     bindparam,
@@ -61,8 +63,16 @@ def insert_unless_there(dialect: Dialect, table: type[Any]) -> postgresql.Insert
     return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
 
 
+def inlined(value: str) -> ColumnElement[str]:
+    """Return a value that is written into the statement: only so may SQLite use a partial index."""
+    return literal_column(f"'{value}'", String)
+
+
 def among(dialect: Dialect, number: SQLColumnExpression[int], numbers: list[int]) -> ColumnElement[bool]:
-    """Tell whether a column is one of many numbers, which are handed over as one parameter: hundreds take time."""
+    """Tell whether a column is one of many numbers, which are handed over as one parameter: hundreds take time.
+
+    Not by `handed_over`: joined with a table it knows nothing of, PostgreSQL passes over the column's index.
+    """
     if dialect.name == "postgresql":
         return number == any_(literal(numbers, ARRAY(BigInteger())))
     each = func.json_each(literal(json.dumps(numbers), Text())).table_valued("value")

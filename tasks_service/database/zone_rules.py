@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -75,19 +74,13 @@ class Holding:
 
     def zone_of(self, trigger: Mapping[str, Any]) -> ZoneInfo | None:
         """Return the zone a trigger goes by, as `of`."""
-        return self._zones.get(zones.name_in(trigger)) if "cron" in trigger else None
+        rules = self.of(trigger)
+        return None if rules is None else rules.zone
 
     def mark_of(self, trigger: Mapping[str, Any]) -> str:
         """Return what a task is marked with whose next occurrence is computed by these rules."""
-        return self._marks.get(zones.name_in(trigger), NO_ZONE) if "cron" in trigger else NO_ZONE
-
-    @cached_property
-    def _zones(self) -> dict[str, ZoneInfo]:
-        return {name: rules.zone for name, rules in self.by_name.items()}
-
-    @cached_property
-    def _marks(self) -> dict[str, str]:
-        return {name: rules.fingerprint for name, rules in self.by_name.items()}
+        rules = self.of(trigger)
+        return NO_ZONE if rules is None else rules.fingerprint
 
 
 def holding(session: Session, triggers: Iterable[Mapping[str, Any]], *, now: datetime) -> Holding:

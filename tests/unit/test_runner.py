@@ -158,18 +158,12 @@ def test_draining_without_grace_hands_the_run_back_and_burns_no_attempt(house: H
 
 
 def test_a_worker_that_drains_finishes_its_run_and_takes_no_other(house: House) -> None:
-    def again(session: Session) -> int:
+    with house.services.database.write() as session:
         now = house.services.database.now(session)
-        first = session.get_one(Run, house.run_id)
         made = runs.create_run(session, session.get_one(Task, house.task_id), kind="manual", occurrence=now, now=now)
         assert made is not None
-        made.chain = first.chain + 1  # neither its chain nor its task keeps it waiting
-        made.serial = False
-        session.add(made)
-        return identity(made)
-
-    with house.services.database.write() as session:
-        waiting = again(session)
+        made.chain, made.serial = made.chain + 1, False  # neither its chain nor its task keeps it waiting
+        waiting = identity(made)
     stop = threading.Event()
     house.source.meanwhile = stop.set
     house.worker.run(stop)
