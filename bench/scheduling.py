@@ -14,8 +14,6 @@ import argparse
 import os
 import pickle
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,13 +37,12 @@ from tasks_service.database import schema, zone_rules
 from tasks_service.database.engine import Database
 from tasks_service.executors.table import TableExecutor
 from tasks_service.scheduler import Scheduler
+from tests.acceptance.service import Service, free_port
 from tests.databases import Stage, connect, url_of
 from tests.servers import keeper
 from tests.servers.parts import UnavailableError
 from tests.servers.postgresql import create_database
-from tests.servers.processes import free_port
 
-ROOT = Path(__file__).parents[1]
 CHAINS = 100  # a chain queues a thousand runs at most
 ROUNDS = 5
 HERDS = 3
@@ -204,39 +201,21 @@ def _empty(database: Database) -> None:
 def idle(kind: str, database: Database, count: int) -> float:
     """Return 1 % of a core over what an idle scheduler uses: the whole process, as it is run."""
     store(Stage(database), count, due=datetime.now(UTC) + timedelta(days=1))
-    with scheduler_process(url_of(database)) as process:
-        time.sleep(5)  # until it has started, and looked once at everything
-        cpu, began = cpu_seconds(process.pid), time.monotonic()
-        time.sleep(IDLE_SECONDS)
-        share = (cpu_seconds(process.pid) - cpu) / (time.monotonic() - began)
-        assert process.poll() is None
+    executor = "procrastinate" if kind == "postgresql" else "table"
+    with tempfile.TemporaryDirectory() as directory:
+        environment = {"TASKS_DATABASE__URL": url_of(database), "TASKS_EXECUTOR__KIND": executor}
+        service = Service(Path(directory), environment | {"TASKS_VITALS__PORT": str(free_port())})
+        process = service.start("scheduler")
+        try:
+            time.sleep(5)  # until it has started, and looked once at everything
+            cpu, began = cpu_seconds(process.pid), time.monotonic()
+            time.sleep(IDLE_SECONDS)
+            share = (cpu_seconds(process.pid) - cpu) / (time.monotonic() - began)
+            assert process.poll() is None
+        finally:
+            service.stop()
     print(f"{count:,} cron tasks stored, {kind}: an idle scheduler process uses {share:.2%} of a core", flush=True)
     return 0.01 / share
-
-
-@contextmanager
-def scheduler_process(url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`tasks-service scheduler` over a database."""
-    executor = "procrastinate" if url.startswith("postgresql") else "table"
-    with tempfile.TemporaryDirectory() as directory:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tasks_service", "scheduler"],
-            cwd=directory,
-            env={name: value for name, value in os.environ.items() if not name.startswith("TASKS_")}
-            | {
-                "PYTHONPATH": str(ROOT),
-                "TASKS_DATABASE__URL": url,
-                "TASKS_EXECUTOR__KIND": executor,
-                "TASKS_VITALS__PORT": str(free_port()),
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -95,18 +95,17 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     prefix = f"outages-{uuid.uuid4().hex[:8]}-"
     load_elasticsearch(request.getfixturevalue("elasticsearch_url"), {"products": 500}, until=UNTIL, prefix=prefix)
     environment = full_environment(request, prefix)
-    cleanup = ExitStack()
-    cluster = None
-    if how == "crashes":
-        cluster = cleanup.enter_context(crashing())
-        environment["TASKS_DATABASE__URL"] = create_database(cluster.port, "tasks")
-    url = make_url(environment["TASKS_DATABASE__URL"])
-    addresses = {
-        "database": (str(url.host), url.port or 5432),
-        "elasticsearch": _address(json.loads(environment["TASKS_ELASTICSEARCH__URLS"])[0]),
-        "storage": _address(environment["TASKS_GCS__ENDPOINT"]),
-    }
-    with cleanup:
+    with ExitStack() as cleanup:
+        cluster = None
+        if how == "crashes":
+            cluster = cleanup.enter_context(crashing())
+            environment["TASKS_DATABASE__URL"] = create_database(cluster.port, "tasks")
+        url = make_url(environment["TASKS_DATABASE__URL"])
+        addresses = {
+            "database": (str(url.host), url.port or 5432),
+            "elasticsearch": _address(json.loads(environment["TASKS_ELASTICSEARCH__URLS"])[0]),
+            "storage": _address(environment["TASKS_GCS__ENDPOINT"]),
+        }
         proxies = {name: cleanup.enter_context(TcpProxy(*address)) for name, address in addresses.items()}
         behind = url.set(host="127.0.0.1", port=proxies["database"].port)
         service = Service(
@@ -145,7 +144,7 @@ def outage(stack: Stack, lost: str, how: str) -> None:
         assert stack.cluster is not None
         stack.cluster.crash()
         Event().wait(OUTAGE_SECONDS)
-        stack.cluster.start()
+        stack.cluster.restart()
     elif how == "ends every connection":
         until = monotonic() + OUTAGE_SECONDS
         while monotonic() < until:

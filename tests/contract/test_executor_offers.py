@@ -6,7 +6,6 @@ rescuer, which would offer what nobody did, finds nothing to do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from tasks_service.app import Services, build, create_app
-from tasks_service.config import Settings
-from tasks_service.database import clients
+from tasks_service.app import Services
 from tasks_service.database.engine import Database
 from tasks_service.errors import SourceError, SourceUnavailableError
 from tasks_service.executors.procrastinate_schema import SEARCH_PATH_FIRST
@@ -27,8 +23,8 @@ from tasks_service.rescuer import rescue
 from tasks_service.runner import Worker
 from tasks_service.scheduler import Scheduler
 from tests.databases import emptied, url_of
+from tests.unit.api.conftest import Api, Contract, standing
 
-CHAIN = 1764
 QUEUED = "SELECT id, available_at FROM run WHERE state = 'queued' ORDER BY id"
 WAITING = """
 SELECT (args ->> 'run_id')::bigint, scheduled_at FROM tasks_procrastinate.procrastinate_jobs WHERE status = 'todo'
@@ -38,21 +34,17 @@ ORDER BY 1
 
 @dataclass
 class Installation:
-    """The service over PostgreSQL and Procrastinate, whose messages nobody hears."""
+    """The service over PostgreSQL and Procrastinate, whose messages nobody hears, and a client of it."""
 
     services: Services
-    client: FlaskClient
-    token: str
+    partner: Api
 
-    def post(self, path: str, body: Any = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self.token}", "Prefer": "respond-async"}
-        answer = self.client.post(path, headers=headers, json=body)
+    def post(self, path: str, body: Any = None) -> None:
+        answer = self.partner.post(path, body, Prefer="respond-async")
         assert answer.status_code in {200, 201, 202}, answer.text
-        return answer.get_json()
 
     def create(self, **trigger: Any) -> int:
-        target = {"action": "export", "export_index": "products", "export_format": "jsonl"}
-        return self.post("/tasks", {"chain": CHAIN, "target": target, "trigger": trigger})["id"]
+        return self.partner.create(trigger=trigger)["id"]
 
     def work(self, worker: Worker | None = None) -> None:
         assert (worker or Worker(self.services)).work_once()
@@ -83,24 +75,13 @@ class Installation:
 
 
 @pytest.fixture
-def installed(migrated_postgresql: Database, tmp_path: Path) -> Iterator[Installation]:
-    (tmp_path / "documents" / "products").mkdir(parents=True)
-    (tmp_path / "documents" / "products" / "products.jsonl").write_text(json.dumps({"id": 1, "chain_id": CHAIN}) + "\n")
-    sections: dict[str, Any] = {
-        "service": {"state_directory": tmp_path / "state"},
-        "database": {"url": url_of(emptied(migrated_postgresql))},
-        "executor": {"kind": "procrastinate"},
-        "files": {"directory": tmp_path / "documents"},
-        "local": {"directory": tmp_path / "exports"},
-    }
-    services = build(Settings.model_validate(sections))
-    with services.database.write() as session:
-        now = services.database.now(session)
-        scopes = ["tasks:read", "tasks:write"]
-        client = clients.create_client(session, now=now, name="partner", chain=CHAIN, scopes=scopes)
-        _, token = clients.create_token(session, now=now, client=client)
-    yield Installation(services, create_app(services).test_client(), token)
-    services.close()
+def installed(
+    migrated_postgresql: Database, tmp_path: Path, migrated: Path, contract: Contract
+) -> Iterator[Installation]:
+    database = {"url": url_of(emptied(migrated_postgresql))}
+    executor = {"kind": "procrastinate"}
+    with standing(tmp_path, migrated, contract, database=database, executor=executor) as world:
+        yield Installation(world.services, world.caller())
 
 
 def test_a_task_that_is_due_when_it_is_made_and_run_again(installed: Installation) -> None:

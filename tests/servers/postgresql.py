@@ -61,24 +61,9 @@ class PostgreSQL(Server):
 
     def start(self, directory: Path) -> Running:
         """Make a cluster and start it on a free port."""
-        binaries, data, log = _cluster(directory, "")
-        for left in reversed(range(PORT_TRIES)):
-            port = free_port()
-            process = start(
-                [str(binaries / "postgres"), "-D", str(data), "-p", str(port)],
-                log=log,
-                cwd=directory,
-                as_nobody=True,
-                orphaned=signal.SIGQUIT,
-            )
-            try:
-                wait_until(lambda port=port: _answers(port), process, log=log, seconds=BOOT_SECONDS)
-            except StartError:
-                if left and "could not bind" in tail(log):
-                    continue
-                raise
-            return Running({"port": port, "user": USER}, process.poll, lambda: end(process, signal.SIGINT))  # noqa: B023 -- bound by the return
-        raise StartError("no free port")
+        _cluster(directory)
+        process, port = _started(directory)
+        return Running({"port": port, "user": USER}, process.poll, lambda: end(process, signal.SIGINT))
 
 
 SERVER = PostgreSQL()
@@ -99,21 +84,16 @@ class Crashing:
     """A cluster that may be crashed: what was committed is there once it is started again."""
 
     directory: Path
+    process: subprocess.Popen[bytes]
     port: int
-    process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, and return when it answers: it has recovered what it had committed."""
-        log = self.directory / "output.log"
-        command = [str(_binaries() / "postgres"), "-D", str(self.directory / "data"), "-p", str(self.port)]
-        self.process = start(command, log=log, cwd=self.directory, as_nobody=True, orphaned=signal.SIGQUIT)
-        wait_until(lambda: _answers(self.port), self.process, log=log, seconds=BOOT_SECONDS)
+    def restart(self) -> None:
+        """Start it again where it was, and return when it answers: it has recovered what it had committed."""
+        self.process = _start(self.directory, self.port)
 
     def crash(self) -> None:
         """End it at once, as PostgreSQL's immediate shutdown does: nothing is written down on the way."""
-        if self.process is not None:
-            end(self.process, signal.SIGQUIT)
-            self.process = None
+        end(self.process, signal.SIGQUIT)
 
 
 @contextmanager
@@ -121,15 +101,35 @@ def crashing() -> Iterator[Crashing]:
     """A cluster of its own that a test may crash; in a directory of its own, as `on_host` has."""
     with TemporaryDirectory(prefix="tasks-service-crashing-") as directory:
         _cluster(Path(directory), "synchronous_commit = on\n")
-        cluster = Crashing(Path(directory), free_port())
-        cluster.start()
+        cluster = Crashing(Path(directory), *_started(Path(directory)))
         try:
             yield cluster
         finally:
             cluster.crash()
 
 
-def _cluster(directory: Path, more: str) -> tuple[Path, Path, Path]:
+def _started(directory: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a cluster on a free port; somebody else may take that first."""
+    for left in reversed(range(PORT_TRIES)):
+        port = free_port()
+        try:
+            return _start(directory, port), port
+        except StartError:
+            if not left or "could not bind" not in tail(directory / "output.log"):
+                raise
+    raise StartError("no free port")
+
+
+def _start(directory: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a cluster, and return when it answers."""
+    log = directory / "output.log"
+    command = [str(_binaries() / "postgres"), "-D", str(directory / "data"), "-p", str(port)]
+    process = start(command, log=log, cwd=directory, as_nobody=True, orphaned=signal.SIGQUIT)
+    wait_until(lambda: _answers(port), process, log=log, seconds=BOOT_SECONDS)
+    return process
+
+
+def _cluster(directory: Path, more: str = "") -> tuple[Path, Path, Path]:
     """Make a cluster with these settings, too; returns where the binaries, the data and the log are."""
     binaries, data, log = _binaries(), directory / "data", directory / "output.log"
     data.mkdir()
